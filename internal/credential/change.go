@@ -1,0 +1,150 @@
+package credential
+
+import (
+	"errors"
+	"time"
+)
+
+// The two outcomes of a store that callers act on. Everything else is the store being unwell.
+var (
+	// ErrNotFound is returned by a read of one item that is not there.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict is returned by a write whose condition no longer holds: somebody was faster. Nothing was written; read again.
+	ErrConflict = errors.New("changed by somebody else")
+)
+
+// OwnerState says who has a mobile ID.
+type OwnerState string
+
+// Spent is for ever (R5); the item of a mobile ID is never deleted.
+const (
+	OwnerHeld     OwnerState = "held"
+	OwnerReleased OwnerState = "released"
+	OwnerForeign  OwnerState = "foreign" // somebody unknown to us
+	OwnerSpent    OwnerState = "spent"   // was activated once
+)
+
+// Owner says who has a mobile ID. HolderID and CredentialID name the one that has it, or had it last.
+type Owner struct {
+	Account      string     `json:"account"`
+	MobileID     string     `json:"mobileId"`
+	State        OwnerState `json:"state"`
+	HolderID     string     `json:"holderId,omitempty"`
+	CredentialID string     `json:"credentialId,omitempty"`
+	UpdatedAt    time.Time  `json:"updatedAt"`
+	Revision     int64      `json:"revision"`
+}
+
+// RefKind is a kind of provider record.
+type RefKind string
+
+// The kinds of references. RefPart is the part number of an account, which one profile may draw from.
+const (
+	RefUser       RefKind = "user"
+	RefInvitation RefKind = "invitation"
+	RefCredential RefKind = "credential"
+	RefPart       RefKind = "part"
+)
+
+// Ref leads from a provider's record to ours.
+type Ref struct {
+	Account      string  `json:"account"`
+	Kind         RefKind `json:"kind"`
+	ID           string  `json:"id"`
+	HolderID     string  `json:"holderId,omitempty"`
+	CredentialID string  `json:"credentialId,omitempty"`
+	ProfileID    string  `json:"profileId,omitempty"`
+}
+
+// Slot is the place for one credential of a profile on one device (R4).
+type Slot struct {
+	Account       string `json:"account"`
+	DeviceID      string `json:"deviceId"`
+	ProfileID     string `json:"profileId"`
+	HolderID      string `json:"holderId"`
+	CredentialID  string `json:"credentialId"`
+	CredentialRef string `json:"credentialRef"`
+}
+
+// Seen marks a provider's fact as applied to a credential; Hash identifies the fact, not the event that told it.
+type Seen struct {
+	CredentialID string    `json:"credentialId"`
+	Hash         string    `json:"hash"`
+	ExpiresAt    time.Time `json:"expiresAt"`
+}
+
+// Idempotency remembers what a request with an Idempotency-Key did. Hash is of client, route and key; Payload of the body.
+type Idempotency struct {
+	HolderID     string    `json:"holderId"`
+	Hash         string    `json:"hash"`
+	Payload      string    `json:"payload"`
+	CredentialID string    `json:"credentialId"`
+	ExpiresAt    time.Time `json:"expiresAt"`
+}
+
+// Claim is the right to act outside for one holder at one account, until a moment.
+type Claim struct {
+	ID    string    `json:"id"`
+	Until time.Time `json:"until"`
+}
+
+// Active says whether the claim still stands.
+func (c *Claim) Active(now time.Time) bool { return c != nil && now.Before(c.Until) }
+
+// WorkItem is the one place per holder and account that says when there is something to do, and who is doing it.
+type WorkItem struct {
+	HolderID string     `json:"holderId"`
+	Account  string     `json:"account"`
+	DueAt    *time.Time `json:"dueAt,omitempty"` // absent: nothing
+	Claim    *Claim     `json:"claim,omitempty"`
+	// Added counts what others asked to be done; a claim is released only at the count its holder has worked off.
+	Added int64 `json:"added"`
+	// UserID is the provider's user of this holder, PersonHash the description it was last given, UserGone that it was removed.
+	UserID     string `json:"userId,omitempty"`
+	PersonHash string `json:"personHash,omitempty"`
+	Retry      Retry  `json:"retry"`
+}
+
+// WorkRef names a work item, with the moment it is due, as the due index has it (which may lag).
+type WorkRef struct {
+	HolderID string
+	Account  string
+	DueAt    time.Time
+}
+
+// Touch asks for work on a work item: it makes it due at Change.At and raises Added; the item is created when absent.
+type Touch struct {
+	HolderID string
+	Account  string
+	// Unclaimed makes the whole change conditional on nobody having a claim that stands at Change.At.
+	Unclaimed bool
+}
+
+// Versioned items in a Change carry the revision they shall have; the stored one must have the revision before it, and must not
+// exist for revision 1. (One rule for all of them, so that "which revision did you read?" is never forgotten.)
+
+// Change is one transaction: all of it is written, or nothing and ErrConflict is returned. At most 100 items.
+type Change struct {
+	At time.Time
+
+	Profile *Profile // versioned
+	Holder  *Holder  // versioned
+	// HolderAt makes the change conditional on a holder that exists and is not being erased, without changing it.
+	HolderAt string
+	// EraseHolder removes the holder item of that id, its picture with it; the holder must be Erasing.
+	EraseHolder string
+	Picture     *Picture // stored; never conditional, the holder's revision is
+	DropPicture string   // holder id
+
+	Credentials []Credential // versioned
+	History     []HistoryEntry
+	Owners      []Owner // versioned
+	Refs        []Ref   // must be absent or name the same credential, holder and profile
+	// Slots must be absent or taken by the same credential; with ReplacesSlot, by that credential id.
+	Slots        []Slot
+	ReplacesSlot string
+	FreeSlots    []Slot // removed; must be taken by that credential
+	Seen         []Seen // must be absent
+	Idempotency  *Idempotency
+	Touch        []Touch
+}

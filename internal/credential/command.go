@@ -1,0 +1,90 @@
+package credential
+
+import "time"
+
+// Request is what every command knows of the call that carries it.
+type Request struct {
+	Actor Actor
+	// Route and Key identify a request with an Idempotency-Key, PayloadHash its body; Key is empty without one.
+	Route       string
+	Key         string
+	PayloadHash string
+}
+
+// PutProfile creates or replaces a profile. IfRevision is zero without an If-Match.
+type PutProfile struct {
+	Request
+	Profile    Profile
+	IfRevision int64
+}
+
+// PutHolder creates or replaces a holder. Only the fields the portal describes are read.
+type PutHolder struct {
+	Request
+	Holder     Holder
+	IfRevision int64
+}
+
+// Assign gives a holder a new credential. ProfileID may be empty when there is exactly one profile (R2); Holder, when given, is
+// stored in the same call.
+type Assign struct {
+	Request
+	HolderID  string
+	ProfileID string
+	Holder    *Holder
+}
+
+// EndReason is why an operator ends a credential.
+type EndReason string
+
+// Reasons of Revoke and Replace. Upgrade is for Replace only.
+const (
+	EndDeleted EndReason = "deleted"
+	EndLost    EndReason = "lost"
+	EndStolen  EndReason = "stolen"
+	EndUpgrade EndReason = "upgrade"
+)
+
+// End ends a credential: delete, lost or stolen.
+type End struct {
+	Request
+	HolderID     string
+	CredentialID string
+	Reason       EndReason
+}
+
+// Replace issues a new credential in place of one.
+type Replace struct {
+	Request
+	HolderID     string
+	CredentialID string
+	Reason       EndReason // lost, stolen or upgrade
+}
+
+// Resend mails the invitation again.
+type Resend struct {
+	Request
+	HolderID     string
+	CredentialID string
+}
+
+// Result is a credential after a command. Replayed says that the command had been carried out before under the same key.
+type Result struct {
+	Credential Credential
+	Holder     Holder
+	Replayed   bool
+}
+
+// Page asks for a part of the list of a profile's credentials. Status is empty for all; Cursor is empty for the first page.
+type Page struct {
+	ProfileID string
+	Status    Status
+	Limit     int
+	Cursor    string
+}
+
+// Window is the span in which an account's calls are counted.
+type Window struct {
+	Start  time.Time
+	Length time.Duration
+}

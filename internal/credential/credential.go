@@ -1,0 +1,282 @@
+// Package credential holds the rules of mobile credentials: the types, the states of a credential and the transitions between
+// them (Apply), what has to be done next (Next), and the shape of a change to the stored truth (Change).
+//
+// What belongs here is whatever is true without a network, a clock or a database: every function is pure and takes the time it
+// needs. What does not: calling providers, storing, mailing, HTTP. Only the standard library is imported.
+//
+// The business rules R1 to R12 are named where they are enforced.
+package credential
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Status is where the story of a credential stands, as operators know it.
+type Status string
+
+// Active is the only live status; every other one is final.
+const (
+	Active     Status = "active"
+	Declined   Status = "declined"
+	Expired    Status = "expired"
+	Reassigned Status = "reassigned"
+	Revoked    Status = "revoked"
+	Lost       Status = "lost"
+	Stolen     Status = "stolen"
+	Failed     Status = "failed"
+)
+
+// Statuses lists every status, the live one first.
+var Statuses = []Status{Active, Declined, Expired, Reassigned, Revoked, Lost, Stolen, Failed}
+
+// Stage is how far the phone of a live credential is; it is empty once the credential is final.
+type Stage string
+
+// The stages, in their order.
+const (
+	Invited    Stage = "invited"
+	Activating Stage = "activating" // accepted, not on the device yet
+	Activated  Stage = "activated"  // on the device
+)
+
+// Want is what we desire of a credential; what is known of it are its other fields.
+type Want string
+
+// A credential is wanted live from assignment until it is final, and gone from then on.
+const (
+	Live Want = "live"
+	Gone Want = "gone"
+)
+
+// Reservation is what we know of the mobile ID we asked the provider for.
+type Reservation string
+
+// InDoubt stands from before the provider is asked until its answer is recorded; Held until its release is confirmed by reading
+// the provider.
+const (
+	ReservationNone Reservation = "none"
+	InDoubt         Reservation = "inDoubt"
+	Held            Reservation = "held"
+	Released        Reservation = "released"
+)
+
+// InvitationStatus is what became of the invitation.
+type InvitationStatus string
+
+// The states of an invitation.
+const (
+	InvitationPending   InvitationStatus = "pending"
+	InvitationSent      InvitationStatus = "sent"
+	InvitationBounced   InvitationStatus = "bounced"
+	InvitationAccepted  InvitationStatus = "accepted"
+	InvitationDeclined  InvitationStatus = "declined"
+	InvitationExpired   InvitationStatus = "expired"
+	InvitationCancelled InvitationStatus = "cancelled"
+)
+
+// Reasons (statusReason) beside a final status.
+const (
+	ReasonCancelledAtProvider  = "cancelled_at_provider"
+	ReasonDeclinedByHolder     = "declined_by_holder"
+	ReasonInvitationExpired    = "invitation_expired"
+	ReasonVisitEnded           = "visit_ended"
+	ReasonGivenToAnother       = "given_to_another"
+	ReasonTakenOver            = "taken_over"
+	ReasonMissingAtProvider    = "missing_at_provider"
+	ReasonRevokedAtProvider    = "revoked_at_provider"
+	ReasonDeviceRemoved        = "device_removed"
+	ReasonUserDeleted          = "user_deleted"
+	ReasonDeviceHasProfile     = "device_has_profile"
+	ReasonDeleted              = "deleted"
+	ReasonLost                 = "lost"
+	ReasonStolen               = "stolen"
+	ReasonReplaced             = "replaced"
+	ReasonHolderErased         = "holder_erased"
+	ReasonNoLicenceLeft        = "no_licence_left"
+	ReasonEmailInUse           = "email_in_use_at_provider"
+	ReasonRefusedByProvider    = "refused_by_provider"
+	ReasonOnlySpentIDsOffered  = "only_spent_ids_offered"
+	ReasonAcceptedAfterEnd     = "accepted_after_end"
+	ReasonActivatedAfterEnd    = "activated_after_end"
+	ReasonActivatedElsewhere   = "activated_elsewhere"
+	ReasonSpentIDOffered       = "spent_id_offered"
+	ReasonContradictedByReport = "contradicted_by_report"
+)
+
+// Secret is text that must not reach a log, an error, an event or an API answer; every way of printing it says so instead.
+type Secret string
+
+// Reveal returns the text itself, for the mail and the provider only.
+func (s Secret) Reveal() string { return string(s) }
+
+// Format implements fmt.Formatter for every verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]")) }
+
+// LogValue implements slog.LogValuer.
+func (s Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
+
+// MobileID is the thing in the provider's pool: what doors see. ID is its identity, for HID part number and card number joined by a
+// colon; the other fields are printed on the card.
+type MobileID struct {
+	ID           string `json:"id"`
+	Number       string `json:"number"`
+	Format       string `json:"format,omitempty"`
+	FacilityCode string `json:"facilityCode,omitempty"`
+}
+
+// Device is the phone a credential is on. ID is the provider's.
+type Device struct {
+	ID       string `json:"id"`
+	Model    string `json:"model,omitempty"`
+	Platform string `json:"platform,omitempty"`
+}
+
+// Invitation is the code that lets the holder redeem the mobile ID, and what became of it. Code is erased at acceptance or end.
+type Invitation struct {
+	Status    InvitationStatus `json:"status"`
+	Code      Secret           `json:"code,omitempty"`
+	CodeHint  string           `json:"codeHint,omitempty"`
+	SentTo    string           `json:"sentTo,omitempty"` // masked
+	SentAt    *time.Time       `json:"sentAt,omitempty"`
+	ExpiresAt *time.Time       `json:"expiresAt,omitempty"` // the deadline: the earlier of the profile's days and the provider's
+	Mails     int              `json:"mails"`
+	// MailingAt is set before the mail is handed over and cleared when its fate is known: while it is set, a mail may be out.
+	MailingAt *time.Time `json:"mailingAt,omitempty"`
+	// AskedAt is when the newest mail was asked for, by assignment or resend; a resend is possible once a minute.
+	AskedAt time.Time `json:"askedAt"`
+}
+
+// Reserved names one reservation at the provider by its references; it is what an answer to a reservation holds.
+type Reserved struct {
+	UserID        string     `json:"userId"`
+	InvitationRef string     `json:"invitationRef,omitempty"`
+	CredentialRef string     `json:"credentialRef,omitempty"`
+	Mobile        *MobileID  `json:"mobile,omitempty"`
+	Code          Secret     `json:"code,omitempty"`
+	ExpiresAt     *time.Time `json:"expiresAt,omitempty"`
+}
+
+// Doubt is written before the provider is asked to reserve: what its user already had, so that whatever is new afterwards is ours.
+type Doubt struct {
+	ID          string    `json:"id"`
+	At          time.Time `json:"at"`
+	UserID      string    `json:"userId,omitempty"` // empty: the provider had no such user
+	Invitations []string  `json:"invitations,omitempty"`
+	Credentials []string  `json:"credentials,omitempty"`
+	// Obtained is set when the answer is known but cannot be acted on yet, because the loser of a take-over is being worked on.
+	Obtained *Reserved `json:"obtained,omitempty"`
+}
+
+// Retry counts refusals of one kind of step; only that step waits.
+type Retry struct {
+	For      StepKind  `json:"for,omitempty"`
+	Attempts int       `json:"attempts,omitempty"`
+	At       time.Time `json:"at"`
+	Error    string    `json:"error,omitempty"` // a code, never a provider's text
+}
+
+// Credential is one assignment of one mobile ID to one holder: what we want and what we know, in one row. Revision is raised by one
+// with every write.
+type Credential struct {
+	ID            string      `json:"id"`
+	HolderID      string      `json:"holderId"`
+	ProfileID     string      `json:"profileId"`
+	ProfileName   string      `json:"profileName"`
+	Account       string      `json:"account"`
+	PartNumber    string      `json:"partNumber"`
+	Status        Status      `json:"status"`
+	Reason        string      `json:"reason,omitempty"`
+	Stage         Stage       `json:"stage,omitempty"`
+	Want          Want        `json:"want"`
+	Reservation   Reservation `json:"reservation"`
+	Doubt         *Doubt      `json:"doubt,omitempty"`
+	UserID        string      `json:"userId,omitempty"` // the provider's user
+	InvitationRef string      `json:"invitationRef,omitempty"`
+	CredentialRef string      `json:"credentialRef,omitempty"`
+	Mobile        *MobileID   `json:"mobile,omitempty"`
+	Invitation    Invitation  `json:"invitation"`
+	Device        *Device     `json:"device,omitempty"`
+	ActivatedAt   *time.Time  `json:"activatedAt,omitempty"`
+	PictureHash   string      `json:"pictureHash,omitempty"` // the picture the provider shows; empty: none
+	PictureRef    string      `json:"pictureRef,omitempty"`
+	// Replaces is the credential that ends, revoked, when this one's reservation is recorded (an upgrade).
+	Replaces string `json:"replaces,omitempty"`
+	// Aside are spent mobile IDs the provider offered (R5): kept until another is obtained, then released.
+	Aside []Reserved `json:"aside,omitempty"`
+	// Strays are reservations we caused and do not want; they must be released.
+	Strays    []Reserved `json:"strays,omitempty"`
+	Retry     Retry      `json:"retry"`
+	LookAt    *time.Time `json:"lookAt,omitempty"` // next reading of the provider while activating
+	Looks     int        `json:"looks,omitempty"`
+	CreatedAt time.Time  `json:"createdAt"`
+	UpdatedAt time.Time  `json:"updatedAt"`
+	Revision  int64      `json:"revision"`
+}
+
+// IsLive says whether the credential is assigned; otherwise its story is over.
+func (c Credential) IsLive() bool { return c.Status == Active }
+
+// State is the one word for history and tables: the stage of a live credential, the status of a final one.
+func (c Credential) State() string {
+	if c.IsLive() {
+		return string(c.Stage)
+	}
+	return string(c.Status)
+}
+
+// Name is what operators see: the profile's name, with the card number once it is known.
+func (c Credential) Name() string {
+	if c.Mobile == nil {
+		return c.ProfileName
+	}
+	return c.ProfileName + " #" + c.Mobile.Number
+}
+
+// Reserved returns the row's own reservation.
+func (c Credential) Reserved() Reserved {
+	return Reserved{UserID: c.UserID, InvitationRef: c.InvitationRef, CredentialRef: c.CredentialRef, Mobile: c.Mobile}
+}
+
+// ActorType says who caused a change.
+type ActorType string
+
+// The actors.
+const (
+	Portal   ActorType = "portal"
+	Provider ActorType = "provider"
+	Sweep    ActorType = "sweep"
+	ByHolder ActorType = "holder"
+)
+
+// Actor is who caused a change. ID is the token's subject for a portal and the account for a provider; Claimed is the portal's user
+// as the portal says, not verified.
+type Actor struct {
+	Type    ActorType `json:"type"`
+	ID      string    `json:"id,omitempty"`
+	Claimed string    `json:"claimed,omitempty"`
+}
+
+// HistoryEntry is one line of a credential's history (R12): written in the transaction of the change it tells of, and what leaves
+// as an event. ID is deterministic (credential and revision).
+type HistoryEntry struct {
+	ID           string    `json:"id"`
+	HolderID     string    `json:"holderId"`
+	CredentialID string    `json:"credentialId"`
+	ProfileID    string    `json:"profileId"`
+	Account      string    `json:"account"`
+	At           time.Time `json:"at"`
+	Event        EventKind `json:"event"`
+	From         string    `json:"from,omitempty"`
+	To           string    `json:"to"`
+	Reason       string    `json:"reason,omitempty"`
+	Actor        Actor     `json:"actor"`
+	Anomaly      bool      `json:"anomaly,omitempty"`
+	Late         bool      `json:"late,omitempty"`
+	Revision     int64     `json:"revision"`
+	Mobile       *MobileID `json:"mobile,omitempty"`
+	// PreviousHolderID and PreviousCredentialID name the loser of a take-over (R10) in the winner's history.
+	PreviousHolderID     string `json:"previousHolderId,omitempty"`
+	PreviousCredentialID string `json:"previousCredentialId,omitempty"`
+}

@@ -1,0 +1,151 @@
+package credential
+
+import "time"
+
+// StepKind is something that has to be done outside for a credential.
+type StepKind string
+
+// The steps, in the order in which they are taken.
+const (
+	StepNone    StepKind = ""
+	StepEnd     StepKind = "end"     // the visit is over (R11); nothing outside, but it decides what follows
+	StepSettle  StepKind = "settle"  // find out what became of a reservation in doubt
+	StepRelease StepKind = "release" // give back what must not be kept, and see it gone
+	StepIssue   StepKind = "issue"   // reserve a mobile ID
+	StepMail    StepKind = "mail"    // send the invitation (R7)
+	StepPicture StepKind = "picture" // make the provider show the holder's picture, or none (R8)
+	StepLook    StepKind = "look"    // accepted, but not seen on a device: read the provider again
+	StepExpire  StepKind = "expire"  // the deadline has passed: cancel, and believe what the provider then says
+)
+
+// Step is what has to be done and the earliest moment for it.
+type Step struct {
+	Kind StepKind
+	At   time.Time
+}
+
+// mailDoubt is how long a mail whose answer was lost is waited for before it is sent once more.
+const mailDoubt = time.Minute
+
+// Next says what has to be done for a credential: the first step that can be taken now, or else the earliest later one, or
+// StepNone. It is the only place that knows, for the request, the clean-up and the sweep alike.
+func Next(c Credential, h Holder, now time.Time) Step {
+	soonest := Step{}
+	for _, s := range outstanding(c, h) {
+		if c.Retry.For == s.Kind && s.At.Before(c.Retry.At) {
+			s.At = c.Retry.At
+		}
+		if !s.At.After(now) {
+			return s
+		}
+		if soonest.Kind == StepNone || s.At.Before(soonest.At) {
+			soonest = s
+		}
+	}
+	return soonest
+}
+
+// outstanding lists the steps of a row in their order, each with its own earliest moment, refusals aside.
+func outstanding(c Credential, h Holder) []Step {
+	var steps []Step
+	add := func(kind StepKind, at time.Time) { steps = append(steps, Step{kind, at}) }
+	always := time.Time{}
+
+	if c.Want == Live && h.Kind == Visitor && h.ValidUntil != nil {
+		add(StepEnd, *h.ValidUntil)
+	}
+	if c.Reservation == InDoubt {
+		add(StepSettle, always)
+	}
+	if len(c.Strays) > 0 || c.Want == Gone && (c.Reservation == Held || c.Reservation != InDoubt && len(c.Aside) > 0) {
+		add(StepRelease, always)
+	}
+	if c.Want == Gone {
+		return steps
+	}
+	if c.Reservation == ReservationNone {
+		add(StepIssue, always)
+	}
+	if c.Reservation != Held {
+		return steps
+	}
+	switch c.Stage {
+	case Invited:
+		if c.Invitation.Status == InvitationPending {
+			at := always
+			if c.Invitation.MailingAt != nil {
+				at = c.Invitation.MailingAt.Add(mailDoubt)
+			}
+			add(StepMail, at)
+		}
+		if c.Invitation.ExpiresAt != nil {
+			add(StepExpire, *c.Invitation.ExpiresAt)
+		}
+	case Activating:
+		if c.LookAt != nil {
+			add(StepLook, *c.LookAt)
+		}
+	case Activated:
+		if c.PictureHash != h.PictureHash {
+			add(StepPicture, always)
+		}
+	}
+	return steps
+}
+
+// NextLook is how long to wait before reading the provider again, after that many readings.
+func NextLook(looks int) time.Duration { return backoff(firstLook, looks, time.Hour) }
+
+// RefusalLimit is the number of refusals of one step after which a credential is shown as failed at the provider. It is still
+// tried, slowly.
+const RefusalLimit = 5
+
+// Postpone notes that a step was refused: only that step waits, twice as long each time, at most six hours. code says why, in a
+// word of ours.
+func Postpone(r Retry, kind StepKind, code string, now time.Time) Retry {
+	if r.For != kind {
+		r = Retry{For: kind}
+	}
+	r.At = now.Add(backoff(time.Minute, r.Attempts, 6*time.Hour))
+	r.Attempts++
+	r.Error = code
+	return r
+}
+
+func backoff(first time.Duration, times int, most time.Duration) time.Duration {
+	d := first
+	for range times {
+		if d >= most {
+			return most
+		}
+		d *= 2
+	}
+	return min(d, most)
+}
+
+// SyncState is how the provider stands to what we want.
+type SyncState string
+
+// Failing means: refused repeatedly, still tried, slowly, and alarmed.
+const (
+	Synced  SyncState = "synced"
+	Pending SyncState = "pending"
+	Failing SyncState = "failed"
+)
+
+// Sync says how the provider stands to what we want of a credential, and the code of the last refusal while it is behind.
+func Sync(c Credential, h Holder, now time.Time) (SyncState, string) {
+	for _, s := range outstanding(c, h) {
+		if s.Kind == StepMail || s.Kind == StepLook || s.At.After(now) {
+			continue
+		}
+		if c.Retry.For == s.Kind && c.Retry.Attempts > 0 {
+			if c.Retry.Attempts >= RefusalLimit {
+				return Failing, c.Retry.Error
+			}
+			return Pending, c.Retry.Error
+		}
+		return Pending, ""
+	}
+	return Synced, ""
+}
