@@ -148,3 +148,10 @@ type Change struct {
 	Idempotency  *Idempotency
 	Touch        []Touch
 }
+
+// Outage is an account's trouble: it belongs to the account, not to its rows. NextProbe is when one of them may try again.
+type Outage struct {
+	Since     time.Time `json:"since"`
+	NextProbe time.Time `json:"nextProbe"`
+	Reason    string    `json:"reason"`
+}

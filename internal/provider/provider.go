@@ -1,0 +1,142 @@
+// Package provider is what mobilecred knows of any provider of mobile IDs: the people, reservations and devices it can read there,
+// the events it hears, and the kinds of refusal it acts on.
+//
+// What belongs here is neutral. What one provider's interface looks like belongs to its own package beneath (origo), and what to do
+// with what is read belongs to issuance.
+package provider
+
+import (
+	"errors"
+	"time"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+)
+
+// The kinds of failure. An adapter returns errors that wrap exactly one of them and say nothing personal or secret.
+var (
+	// ErrUnavailable: no answer, or one that says the provider is unwell. What was asked for may have happened.
+	ErrUnavailable = errors.New("provider unavailable")
+	// ErrOverLimit: over the provider's rate or our own budget for the account. What was asked for did not happen.
+	ErrOverLimit = errors.New("over the call limit")
+	// ErrNotFound: the record asked for is not there (any more).
+	ErrNotFound = errors.New("not found at the provider")
+	// ErrEmpty: the part number has no mobile ID left.
+	ErrEmpty = errors.New("no mobile ID left")
+	// ErrEmailInUse: a user with this e-mail exists and is not this holder.
+	ErrEmailInUse = errors.New("e-mail in use at the provider")
+	// ErrRefused: a definite no to this one request, which did not happen.
+	ErrRefused = errors.New("refused by the provider")
+	// ErrNotOurs: the account's credentials or permissions are wrong. Nothing happened; it is the account's trouble, not the row's.
+	ErrNotOurs = errors.New("access to the provider denied")
+)
+
+// Person is what a provider is told of a holder. ExternalID is our holder id.
+type Person struct {
+	ExternalID string
+	FirstName  string
+	LastName   string
+	Email      string
+}
+
+// InvitationStatus is the provider's word for an invitation, translated.
+type InvitationStatus string
+
+// The states an invitation can have at the provider.
+const (
+	InvitationPending   InvitationStatus = "pending"
+	InvitationAccepted  InvitationStatus = "accepted"
+	InvitationCancelled InvitationStatus = "cancelled"
+	InvitationExpired   InvitationStatus = "expired"
+)
+
+// Invitation is an invitation as read at the provider. ID is a reference.
+type Invitation struct {
+	ID        string
+	Status    InvitationStatus
+	Code      credential.Secret
+	ExpiresAt *time.Time
+	CreatedAt time.Time
+}
+
+// Credential is a mobile ID as read in a user. ID is a reference; Device is nil while it is reserved, and set from the moment the
+// phone has it. Issuing means that it is on its way to the device.
+type Credential struct {
+	ID         string
+	PartNumber string
+	MobileID   credential.MobileID // Format and FacilityCode are empty in a user
+	Device     *credential.Device
+	Issuing    bool
+}
+
+// User is the current truth about one user.
+type User struct {
+	ID          string
+	ExternalID  string
+	Invitations []Invitation
+	Credentials []Credential
+}
+
+// Stock is what a part number has left, and what its cards look like.
+type Stock struct {
+	PartNumber   string
+	Available    int
+	Format       string
+	FacilityCode string
+}
+
+// What says what kind of record a fact is about.
+type What string
+
+// The kinds of records that events speak of.
+const (
+	AboutUser       What = "user"
+	AboutInvitation What = "invitation"
+	AboutCredential What = "credential"
+	AboutEndpoint   What = "endpoint"
+)
+
+// FactStatus is what an event says has become of a record.
+type FactStatus string
+
+// The statuses an event can carry, translated. FactOther is anything that matters to nobody.
+const (
+	FactCreated   FactStatus = "created"
+	FactUpdated   FactStatus = "updated"
+	FactDeleted   FactStatus = "deleted"
+	FactPending   FactStatus = "pending"
+	FactAccepted  FactStatus = "accepted"
+	FactCancelled FactStatus = "cancelled"
+	FactExpired   FactStatus = "expired"
+	FactReserved  FactStatus = "reserved"
+	FactIssued    FactStatus = "issued"
+	FactRevoked   FactStatus = "revoked"
+	FactActive    FactStatus = "active"
+	FactInactive  FactStatus = "inactive"
+	FactOther     FactStatus = "other"
+)
+
+// Fact is what one event says, cut down to what may travel: no code, name or address. Every field but What and Status may be empty.
+// MobileID is set when the event names part number and card.
+type Fact struct {
+	What     What       `json:"what"`
+	Ref      string     `json:"ref,omitempty"`
+	Status   FactStatus `json:"status"`
+	DeviceID string     `json:"deviceId,omitempty"`
+	MobileID string     `json:"mobileId,omitempty"`
+	At       time.Time  `json:"at"`
+}
+
+// UserFacts are the facts about one user, in the order they were told. UserID is empty for facts that name none: they lead to a
+// credential by MobileID only.
+type UserFacts struct {
+	Account string `json:"account"`
+	UserID  string `json:"userId,omitempty"`
+	Facts   []Fact `json:"facts"`
+}
+
+// Feed is a part of the provider's own record of events. Next is the bookmark to go on from; More says there is more already.
+type Feed struct {
+	Users []UserFacts
+	Next  string
+	More  bool
+}
