@@ -1,0 +1,83 @@
+# Everything a developer does here starts with make; make alone lists it.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The run's data and what it builds; see internal/local.
+LOCAL_DIR ?= .local
+export LOCAL_DIR
+
+VENV := .local/venv
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUNCTIONS := $(shell sed -n 's/^  \([A-Za-z]*Function\):$$/\1/p' template.yaml)
+GOARCH ?= arm64
+SOAK ?= 20
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: ## Run the whole thing on this machine; Ctrl-C stops it, the data stays
+	@.ci/need git go npm java
+	@mkdir -p "$(LOCAL_DIR)/bin"
+	@go build -o "$(LOCAL_DIR)/bin/mobilecred-local" ./internal/local/cmd/mobilecred-local
+	@exec "$(LOCAL_DIR)/bin/mobilecred-local"
+
+.PHONY: test
+test: ## Vet and test everything, race detector on
+	@.ci/need git go cc npm java
+	go vet ./...
+	go test -race ./...
+
+.PHONY: verify
+verify: $(VENV)/.installed ## Check template.yaml as AWS would read it (needs Python)
+	$(VENV)/bin/cfn-lint template.yaml
+	go vet -tags verify ./internal/deploy
+	go test -tags verify ./internal/deploy -run Expanded -v
+
+.PHONY: lint
+lint: $(VENV)/.installed ## Check formatting, go.mod, staticcheck and shellcheck
+	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [ -z "$$unformatted" ] || { echo "gofmt would change:" $$unformatted; exit 1; }
+	go mod tidy -diff
+	go run $(STATICCHECK) -checks all -tags verify ./...
+	$(VENV)/bin/shellcheck .ci/need .ci/run
+
+.PHONY: fmt
+fmt: ## Format the Go code
+	git ls-files -z '*.go' | xargs -0 gofmt -w
+
+.PHONY: soak
+soak: ## Run every test SOAK times (20) in random order, for what happens rarely
+	@.ci/need git go cc npm java
+	go test -race -count=$(SOAK) -shuffle=on -timeout=4h ./...
+
+.PHONY: startup
+startup: ## Measure every function: size, and process start to first request for work
+	@.ci/need go
+	@go run ./internal/deploy/startup
+
+.PHONY: build
+build: $(FUNCTIONS:%=dist/%) ## Build every function for GOARCH (arm64) into dist/
+
+dist/%: .FORCE
+	@mkdir -p $@
+	@$(MAKE) build-$* ARTIFACTS_DIR=$@
+
+# sam build calls this for each function with ARTIFACTS_DIR set: build-AssignFunction builds functions/assign.
+build-%Function: .FORCE
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -trimpath -buildvcs=false -ldflags '-s -w' -tags lambda.norpc \
+		-o "$(ARTIFACTS_DIR)/bootstrap" ./functions/$(shell echo '$*' | tr '[:upper:]' '[:lower:]')
+
+.PHONY: .FORCE
+.FORCE:
+
+.PHONY: clean
+clean: ## Remove what was built and fetched, and what local runs have stored
+	rm -rf dist .aws-sam .local "$(LOCAL_DIR)" internal/local/dynamodb/node_modules
+
+$(VENV)/.installed: internal/deploy/requirements.txt
+	@.ci/need git go python3
+	python3 -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
