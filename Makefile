@@ -34,7 +34,7 @@ test: ## Vet and test everything, race detector on
 verify: $(VENV)/.installed ## Check template.yaml as AWS would read it (needs Python)
 	$(VENV)/bin/cfn-lint template.yaml
 	go vet -tags verify ./internal/deploy
-	go test -tags verify ./internal/deploy -run Expanded -v
+	go test -tags verify ./internal/deploy -run Expanded -count=1 -v
 
 .PHONY: lint
 lint: $(VENV)/.installed ## Check formatting, go.mod, staticcheck and shellcheck
