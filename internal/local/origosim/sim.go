@@ -1,0 +1,343 @@
+// Package origosim simulates HID Origo's Mobile Identities v2.2 HTTP interface, with state, for runs on one machine
+// and for tests.
+//
+// THIS IS OUR OWN SIMULATOR. HID had no part in it, and it has never been compared with a real account. What runs
+// against it is evidence that mobilecred keeps its promises towards a provider that behaves like this one: an OAuth2
+// token, SCIM users, invitations, a finite pool of mobile IDs, CloudEvents callbacks, and every fault listed at
+// [Fault]. It is no evidence that HID behaves so. Paths, field names, URNs, status words and value formats are those
+// that several independent public clients of HID send and receive. Ours, because nothing public says it, are:
+//
+//   - the text and scimType of refusals other than "uniqueness", and their status codes (an exhausted pool is 400
+//     "poolExhausted", ending an invitation that is not pending is 409 "invalidStatus");
+//   - the reading of events, GET /events, described at [Sim.Handler];
+//   - the retries of a callback that was refused, and that everything at HID happens without delay;
+//   - the points that HID leaves open and clients disagree on, which are [Switches].
+//
+// Two traits that surprise are HID's own, as far as its clients show: a search hit names its user only by
+// meta.location, and nothing in a user's record says which invitation a reserved credential belongs to.
+//
+// Here belongs what the provider, its phones and its administrators do. What mobilecred does about it does not, nor
+// the page that shows it.
+package origosim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Options are the simulator's place in the world. Every function is required.
+type Options struct {
+	Account        string // mobilecred's name for the customer account, for error texts
+	OrganizationID string // as in the paths, and in the events as organization_id
+	ClientID       string
+	ClientSecret   string
+	ApplicationID  string
+
+	// Now is the world's clock. It may jump forward; call [Sim.Tick] when it did.
+	Now func() time.Time
+	// Load returns what Save was last given, nil if never.
+	Load func() ([]byte, error)
+	// Save makes the whole state durable before it returns. No answer leaves that depends on a state not saved.
+	Save func([]byte) error
+	// Fault consumes one planned fault for the operation: token, search, read, reserve, update, cancel, revoke, photo,
+	// stock, feed, or callback. "update" (PUT of a user) is no operation a fault can name, so it meets only those that
+	// name none.
+	Fault func(op string) (Fault, bool)
+	// Deliver posts one batch of CloudEvents (application/cloudevents-batch+json) to mobilecred's webhook, with its
+	// secret header. An error asks for another try later.
+	Deliver func(ctx context.Context, body []byte) error
+	// Changed is called after every change of the state, without locks held.
+	Changed func()
+
+	Switches Switches
+}
+
+// Switches are the points that HID leaves open.
+type Switches struct {
+	CancelFreesID            bool // cancelling an invitation returns its reserved mobile ID to the pool
+	CancelAcceptedAnswers2xx bool // cancelling an acknowledged invitation answers 204 and does nothing, instead of 409
+	SearchByExternalID       bool // users/.search understands externalId eq "…"
+	OnePerPartNumberAndPhone bool // a phone refuses a second mobile ID of one part number
+}
+
+// Fault is one planned misbehaviour. Kind is one of
+//
+//	error     500
+//	throttle  403, which is HID's answer over its rate limit
+//	timeout   nothing for Hold (for as long as the client waits if 0), then the connection is cut
+//	drop      of a callback only: it is not sent, and only the events API still has it
+//
+// With When "after" the effect happens, durably, and only the answer is lost; otherwise nothing happens. A callback
+// with a fault other than drop counts as refused and is sent again; "after" makes it arrive twice.
+type Fault struct {
+	Kind string
+	When string
+	Hold time.Duration
+}
+
+// SeedPartNumber is one part number an organisation has bought: Count mobile IDs with card numbers from First.
+type SeedPartNumber struct {
+	PartNumber, FriendlyName, Format, FacilityCode string
+	First, Count                                   int
+}
+
+// What [Sim.Redeem], [Sim.Decline], [Sim.Cancel], [Sim.Revoke] and [Sim.Reassign] refuse.
+var (
+	ErrUnknownCode     = errors.New("no such invitation code")
+	ErrDead            = errors.New("the invitation is declined, cancelled, expired or has lost its mobile ID")
+	ErrTaken           = errors.New("the invitation has been redeemed already")
+	ErrUnknownMobileID = errors.New("no such mobile ID, or nobody has it")
+)
+
+// Sim is the provider. Its methods may be called concurrently.
+type Sim struct {
+	opts Options
+	wake chan struct{} // the queue or the clock changed
+
+	mu         sync.Mutex
+	st         state
+	saved      []byte // st as last saved: what a failed change goes back to
+	changed    bool   // since the lock was taken
+	delivering bool   // a callback is under way
+}
+
+// New loads the provider's state, or starts with an empty one.
+func New(opts Options) (*Sim, error) {
+	s := &Sim{opts: opts, wake: make(chan struct{}, 1)}
+	data, err := opts.Load()
+	if err != nil {
+		return nil, fmt.Errorf("load the simulator of %s: %w", opts.Account, err)
+	}
+	if data == nil {
+		if data, err = json.Marshal(newState()); err != nil {
+			return nil, err
+		}
+	}
+	s.saved = data
+	if err := s.restore(); err != nil {
+		return nil, fmt.Errorf("load the simulator of %s: %w", opts.Account, err)
+	}
+	return s, nil
+}
+
+// Seed adds part numbers. One that exists already stays as it is.
+func (s *Sim) Seed(parts ...SeedPartNumber) error {
+	return s.change(func(st *state, _ time.Time) error {
+		for _, p := range parts {
+			st.seed(p)
+		}
+		return nil
+	})
+}
+
+// Tick expires every invitation whose time has come and looks at the queue of callbacks again. Call it after the
+// clock has jumped; requests and phones see expired invitations as such without it.
+func (s *Sim) Tick() error {
+	defer s.poke()
+	return s.change(func(*state, time.Time) error { return nil })
+}
+
+// Redeem enters an invitation code in the app on a phone: the invitation is acknowledged and its mobile ID issued to
+// the phone, for ever spent. It fails with [ErrUnknownCode], [ErrDead] or [ErrTaken].
+func (s *Sim) Redeem(deviceID, code string) error {
+	return s.change(func(st *state, now time.Time) error {
+		u, inv, err := st.pending(code)
+		if err != nil {
+			return err
+		}
+		c := u.credential(inv.Credential)
+		if c != nil && s.opts.Switches.OnePerPartNumberAndPhone && st.holds(deviceID, c.PartNumber) {
+			return fmt.Errorf("%w: the phone has a mobile ID of this part number", ErrTaken)
+		}
+		inv.Status = acknowledged
+		u.addContainer(deviceID)
+		events := []cloudEvent{s.invitationEvent(u, inv, "INVITATION_ACKNOWLEDGED"), s.endpointEvent(u, deviceID)}
+		if c != nil {
+			c.Container = deviceID
+			st.partNumber(c.PartNumber).Spent[c.Card] = true
+			events = append(events, s.credentialEvent(u, c, "CREDENTIAL_ISSUED"))
+		}
+		st.emit(now, events...)
+		return nil
+	})
+}
+
+// Decline is the holder saying no. HID knows no such thing: the invitation is cancelled, which is all that shows
+// afterwards. It fails as [Sim.Redeem] does.
+func (s *Sim) Decline(code string) error { return s.cancel(code) }
+
+// Cancel is an administrator cancelling a pending invitation in the provider's own portal. It fails as [Sim.Redeem]
+// does.
+func (s *Sim) Cancel(code string) error { return s.cancel(code) }
+
+func (s *Sim) cancel(code string) error {
+	return s.change(func(st *state, now time.Time) error {
+		u, inv, err := st.pending(code)
+		if err != nil {
+			return err
+		}
+		s.cancelInvitation(st, now, u, inv)
+		return nil
+	})
+}
+
+// Revoke is an administrator revoking a mobile ID in the provider's own portal: the one on a phone if there is one,
+// else the reserved one. It fails with [ErrUnknownMobileID] if nobody has it.
+func (s *Sim) Revoke(mobileID string) error {
+	return s.change(func(st *state, now time.Time) error {
+		var owner *user
+		var found *credential
+		for _, u := range st.Users {
+			for _, c := range u.Credentials {
+				if c.mobileID() == mobileID && (found == nil || found.Container == "") {
+					owner, found = u, c
+				}
+			}
+		}
+		if found == nil {
+			return ErrUnknownMobileID
+		}
+		s.revokeCredential(st, now, owner, found)
+		return nil
+	})
+}
+
+// Reassign is the provider giving a mobile ID to another person, who gets an invitation for it: to the user with this
+// externalId, or to a new one with an invented name and e-mail address. A reservation of the mobile ID leaves whoever
+// had it, whose invitation stays pending without it and who is told nothing. A mobile ID that is on a phone stays there
+// as well: that is the blunder mobilecred has to survive. It fails with [ErrUnknownMobileID].
+func (s *Sim) Reassign(mobileID, externalID string) error {
+	return s.change(func(st *state, now time.Time) error {
+		part, card, ok := st.parseMobileID(mobileID)
+		if !ok {
+			return ErrUnknownMobileID
+		}
+		for _, u := range st.Users {
+			u.removeCredentials(func(c *credential) bool { return c.mobileID() == mobileID && c.Container == "" })
+		}
+		var events []cloudEvent
+		u := st.userByExternalID(externalID)
+		if u == nil {
+			u = st.inventUser(externalID, now)
+			events = append(events, s.userEvent(u, "USER_CREATED"))
+		}
+		c := st.addCredential(u, part, card)
+		inv := st.addInvitation(u, now, c.ID)
+		st.emit(now, append(events, s.invitationEvent(u, inv, "INVITATION_PENDING"), s.reservedEvent(u, c))...)
+		return nil
+	})
+}
+
+// change expires what is due, then applies fn, and saves; each of the two takes effect as a whole or not at all.
+func (s *Sim) change(fn func(*state, time.Time) error) error {
+	s.mu.Lock()
+	defer s.unlock()
+	now := s.opts.Now().UTC()
+	if err := s.expireLocked(now); err != nil {
+		return err
+	}
+	return s.applyLocked(now, fn)
+}
+
+// read expires what is due, then lets fn look.
+func (s *Sim) read(fn func(*state)) error {
+	s.mu.Lock()
+	defer s.unlock()
+	if err := s.expireLocked(s.opts.Now().UTC()); err != nil {
+		return err
+	}
+	fn(&s.st)
+	return nil
+}
+
+// unlock ends every section that may have changed the state.
+func (s *Sim) unlock() {
+	changed := s.changed
+	s.changed = false
+	s.mu.Unlock()
+	if changed {
+		s.poke()
+		s.opts.Changed()
+	}
+}
+
+func (s *Sim) expireLocked(now time.Time) error {
+	if !s.st.anyExpired(now) {
+		return nil
+	}
+	return s.applyLocked(now, func(st *state, now time.Time) error {
+		s.expire(st, now)
+		return nil
+	})
+}
+
+func (s *Sim) applyLocked(now time.Time, fn func(*state, time.Time) error) error {
+	err := fn(&s.st, now)
+	var data []byte
+	if err == nil {
+		data, err = json.Marshal(&s.st)
+	}
+	if err == nil && bytes.Equal(data, s.saved) {
+		return nil
+	}
+	if err == nil {
+		if err = s.opts.Save(data); err != nil {
+			err = fmt.Errorf("save the simulator of %s: %w", s.opts.Account, err)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, s.restore())
+	}
+	s.saved, s.changed = data, true
+	return nil
+}
+
+// restore goes back to what was saved.
+func (s *Sim) restore() error {
+	st := newState()
+	if err := json.Unmarshal(s.saved, st); err != nil {
+		return err
+	}
+	s.st = *st
+	return nil
+}
+
+func (s *Sim) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// cancelInvitation is what ending a pending invitation does, whoever asked for it.
+func (s *Sim) cancelInvitation(st *state, now time.Time, u *user, inv *invitation) {
+	inv.Status = cancelled
+	if s.opts.Switches.CancelFreesID {
+		u.removeCredentials(func(c *credential) bool { return c.ID == inv.Credential })
+	}
+	st.emit(now, s.invitationEvent(u, inv, "INVITATION_CANCEL_INITIATED"), s.invitationEvent(u, inv, "INVITATION_CANCELLED"))
+}
+
+func (s *Sim) revokeCredential(st *state, now time.Time, u *user, c *credential) {
+	u.removeCredentials(func(x *credential) bool { return x == c })
+	st.emit(now, s.credentialEvent(u, c, "CREDENTIAL_REVOKED"))
+}
+
+// expire ends the invitations whose time has come; their mobile IDs are free again.
+func (s *Sim) expire(st *state, now time.Time) {
+	for _, u := range st.Users {
+		for _, inv := range u.Invitations {
+			if !inv.due(now) {
+				continue
+			}
+			inv.Status = expired
+			u.removeCredentials(func(c *credential) bool { return c.ID == inv.Credential && c.Container == "" })
+			st.emit(now, s.invitationEvent(u, inv, "INVITATION_EXPIRED"))
+		}
+	}
+}
