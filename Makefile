@@ -9,7 +9,7 @@ export LOCAL_DIR
 
 VENV := .local/venv
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FUNCTIONS := $(shell sed -n 's/^  \([A-Za-z]*Function\):$$/\1/p' template.yaml)
+FUNCTIONS := $(shell sed -n 's/^  \([A-Z][a-z]*Function\):$$/\1/p' template.yaml)
 GOARCH ?= arm64
 SOAK ?= 20
 

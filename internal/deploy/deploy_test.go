@@ -24,7 +24,7 @@ const (
 // their client, and packages of providers. It mirrors the function's rights in the template.
 var adapters = map[string][]string{
 	"assign":    {"dynamodb", "provider", "provider/origo", "secretsmanager", "sesv2"},
-	"revoke":    {"dynamodb", "provider", "provider/origo", "secretsmanager"},
+	"revoke":    {"dynamodb", "provider", "provider/origo", "secretsmanager", "sesv2"},
 	"lookup":    {"dynamodb"},
 	"directory": {"dynamodb"},
 	"webhook":   {"eventbridge", "provider", "provider/origo", "secretsmanager"},
@@ -38,7 +38,9 @@ func TestTheTemplateAndTheDirectoriesNameTheSameFunctions(t *testing.T) {
 		t.Fatal(err)
 	}
 	var template struct {
-		Resources map[string]struct{ Type string }
+		Resources map[string]struct {
+			Type string `yaml:"Type"`
+		} `yaml:"Resources"`
 	}
 	if err := yaml.Unmarshal(text, &template); err != nil {
 		t.Fatal(err)

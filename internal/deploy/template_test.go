@@ -34,7 +34,7 @@ const secrets = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::Acco
 
 var rights = map[string][]string{
 	"AssignRole":                   slices.Concat(writeLogs, readTable, writeTable, readSecrets, sendMail),
-	"RevokeRole":                   slices.Concat(writeLogs, readTable, writeTable, readSecrets),
+	"RevokeRole":                   slices.Concat(writeLogs, readTable, writeTable, readSecrets, sendMail),
 	"LookupRole":                   slices.Concat(writeLogs, readTable, listByProfile),
 	"DirectoryRole":                slices.Concat(writeLogs, readTable, writeTable),
 	"WebhookRole":                  slices.Concat(writeLogs, readSecrets, publishEvents),
