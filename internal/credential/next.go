@@ -8,7 +8,7 @@ type StepKind string
 // The steps, in the order in which they are taken.
 const (
 	StepNone    StepKind = ""
-	StepEnd     StepKind = "end"     // the visit is over (R11); nothing outside, but it decides what follows
+	StepEnd     StepKind = "end"     // the visit is over (R11) or the holder is being erased; nothing outside, but it decides what follows
 	StepSettle  StepKind = "settle"  // find out what became of a reservation in doubt
 	StepRelease StepKind = "release" // give back what must not be kept, and see it gone
 	StepIssue   StepKind = "issue"   // reserve a mobile ID
@@ -26,6 +26,10 @@ type Step struct {
 
 // mailDoubt is how long a mail whose answer was lost is waited for before it is sent once more.
 const mailDoubt = time.Minute
+
+// settleAfter is how long a reservation without an answer is left alone: a request we gave up on may still be on its way in, and
+// what arrives after we have looked would be nobody's.
+const settleAfter = 10 * time.Second
 
 // Next says what has to be done for a credential: the first step that can be taken now, or else the earliest later one, or
 // StepNone. It is the only place that knows, for the request, the clean-up and the sweep alike.
@@ -51,11 +55,18 @@ func outstanding(c Credential, h Holder) []Step {
 	add := func(kind StepKind, at time.Time) { steps = append(steps, Step{kind, at}) }
 	always := time.Time{}
 
+	if c.Want == Live && h.Erasing {
+		add(StepEnd, always)
+	}
 	if c.Want == Live && h.Kind == Visitor && h.ValidUntil != nil {
 		add(StepEnd, *h.ValidUntil)
 	}
 	if c.Reservation == InDoubt {
-		add(StepSettle, always)
+		at := always
+		if c.Doubt != nil && c.Doubt.Obtained == nil {
+			at = c.Doubt.At.Add(settleAfter)
+		}
+		add(StepSettle, at)
 	}
 	if len(c.Strays) > 0 || c.Want == Gone && (c.Reservation == Held || c.Reservation != InDoubt && len(c.Aside) > 0) {
 		add(StepRelease, always)

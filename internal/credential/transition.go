@@ -32,12 +32,14 @@ const (
 	SpentIDOffered    EventKind = "spent_id_offered" // R5: noted with the holder the ID was spent by
 )
 
-// Event is one occurrence for Apply. Device belongs to ActivatedOnDevice; Reason becomes the statusReason of an end.
+// Event is one occurrence for Apply. Reason becomes the statusReason of an end. Device and CredentialRef belong to
+// ActivatedOnDevice; the provider may list what is on a device under another reference than what it reserved.
 type Event struct {
-	Kind   EventKind
-	Reason string
-	Actor  Actor
-	Device *Device
+	Kind          EventKind
+	Reason        string
+	Actor         Actor
+	Device        *Device
+	CredentialRef string
 }
 
 // verdict is what a cell of the matrix says.
@@ -189,6 +191,9 @@ func advanceTo(c Credential, stage Stage, e Event, now time.Time) Credential {
 	case ActivatedOnDevice:
 		c = forgetCode(c, InvitationAccepted)
 		c.Device = e.Device
+		if e.CredentialRef != "" {
+			c.CredentialRef = e.CredentialRef
+		}
 		c.ActivatedAt = &now
 		c.LookAt = nil
 	}

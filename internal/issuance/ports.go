@@ -45,6 +45,7 @@ type Store interface {
 	// Due lists up to limit work items due at now, the longest due first. It may lag: claim before believing.
 	Due(ctx context.Context, account string, now time.Time, limit int) ([]credential.WorkRef, error)
 
+	Stock(ctx context.Context, account, partNumber string) (credential.Stock, error)
 	PutStock(ctx context.Context, stock credential.Stock) error
 	// Bookmark is where the account's feed is read on from; empty at first. SetBookmark moves it from one value to another,
 	// ErrConflict when somebody else moved it.

@@ -1,0 +1,171 @@
+package issuance
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+)
+
+// endings translates an operator's reason into the event and the statusReason.
+var endings = map[credential.EndReason]credential.Event{
+	credential.EndDeleted: {Kind: credential.Revoke, Reason: credential.ReasonDeleted},
+	credential.EndLost:    {Kind: credential.LostEvent, Reason: credential.ReasonLost},
+	credential.EndStolen:  {Kind: credential.StolenEvent, Reason: credential.ReasonStolen},
+	credential.EndUpgrade: {Kind: credential.Revoke, Reason: credential.ReasonReplaced},
+}
+
+// End ends a credential, here at once and at the provider as soon as it answers. Ending a final credential by deletion changes
+// nothing and is no error; lost and stolen are refused with CodeInvalidState unless it is revoked (R6). Other refusals:
+// CodeHolderNotFound, CodeCredentialNotFound, CodeIdempotencyKeyReused.
+func (s *Service) End(ctx context.Context, cmd credential.End) (credential.Result, error) {
+	var c credential.Credential
+	var replayed *credential.Result
+	err := s.again(ctx, func() (err error) {
+		if replayed, err = s.replay(ctx, cmd.Request, cmd.HolderID); replayed != nil || err != nil {
+			return err
+		}
+		if _, c, err = s.credential(ctx, cmd.HolderID, cmd.CredentialID); err != nil {
+			return err
+		}
+		change := credential.Change{At: s.Now(), Idempotency: s.remember(cmd.Request, c.HolderID, c.ID)}
+		if c, err = s.addEnd(ctx, &change, c, cmd.Reason, cmd.Actor); err != nil {
+			return err
+		}
+		if len(change.Credentials) == 0 && change.Idempotency == nil {
+			return nil
+		}
+		return s.Store.Commit(ctx, change)
+	})
+	if err != nil {
+		return credential.Result{}, err
+	}
+	if replayed != nil {
+		return *replayed, nil
+	}
+	result, err := s.carryOut(ctx, c, cmd.Actor)
+	if result.Credential.ID != "" {
+		err = nil // a failed credential is an error to Assign only
+	}
+	return result, err
+}
+
+// addEnd puts an operator's end of a credential into a change.
+func (s *Service) addEnd(ctx context.Context, change *credential.Change, c credential.Credential, reason credential.EndReason, actor credential.Actor) (credential.Credential, error) {
+	e := endings[reason]
+	e.Actor = actor
+	if err := s.freeSlot(ctx, change, c); err != nil {
+		return c, err
+	}
+	return addEvent(change, c, e)
+}
+
+// freeSlot frees the device slot of a credential that ends.
+func (s *Service) freeSlot(ctx context.Context, change *credential.Change, c credential.Credential) error {
+	if !c.IsLive() || c.Device == nil {
+		return nil
+	}
+	slot, err := s.Store.Slot(ctx, c.Account, c.Device.ID, c.ProfileID)
+	if errors.Is(err, credential.ErrNotFound) || err == nil && slot.CredentialID != c.ID {
+		return nil
+	}
+	if err == nil {
+		change.FreeSlots = append(change.FreeSlots, slot)
+	}
+	return err
+}
+
+// Replace issues a new credential of the same profile. Lost and stolen end the old one in the transaction that creates the new
+// (R6); an upgrade ends it in the one that records the new reservation, so that running out of licences leaves it as it is.
+// Refusals: as Assign, and CodeInvalidState when the old credential is final.
+func (s *Service) Replace(ctx context.Context, cmd credential.Replace) (credential.Result, error) {
+	var c credential.Credential
+	var replayed *credential.Result
+	err := s.again(ctx, func() (err error) {
+		if replayed, err = s.replay(ctx, cmd.Request, cmd.HolderID); replayed != nil || err != nil {
+			return err
+		}
+		holder, old, err := s.credential(ctx, cmd.HolderID, cmd.CredentialID)
+		if err != nil {
+			return err
+		}
+		if !old.IsLive() {
+			return credential.Refuse(credential.CodeInvalidState, "The credential is "+string(old.Status)+" already.")
+		}
+		now := s.Now()
+		change := credential.Change{At: now}
+		if holder, err = s.assignee(ctx, credential.Assign{HolderID: holder.ID}, &change); err != nil {
+			return err
+		}
+		if holder.Ended(now) {
+			return credential.Refuse(credential.CodeInvalidState, "The visit is over.")
+		}
+		profile, err := s.profileFor(ctx, old.ProfileID)
+		if err != nil {
+			return err
+		}
+		c = s.newCredential(holder.ID, profile, now)
+		if cmd.Reason == credential.EndUpgrade {
+			c.Replaces = old.ID
+		} else if _, err = s.addEnd(ctx, &change, old, cmd.Reason, cmd.Actor); err != nil {
+			return err
+		}
+		s.addNew(&change, c, cmd.Request)
+		return s.Store.Commit(ctx, change)
+	})
+	if err != nil {
+		return credential.Result{}, err
+	}
+	if replayed != nil {
+		return *replayed, nil
+	}
+	return s.carryOut(ctx, c, cmd.Actor)
+}
+
+// Erase begins to erase a holder: every credential is revoked at the provider, the provider's user removed, and then all personal
+// data here. Until then the holder shows that it is being erased. Refusal: CodeHolderNotFound.
+func (s *Service) Erase(ctx context.Context, holderID string, r credential.Request) error {
+	err := s.again(ctx, func() error {
+		holder, err := s.holder(ctx, holderID)
+		if err != nil {
+			return err
+		}
+		if holder.Erasing {
+			return nil
+		}
+		change := credential.Change{At: s.Now()}
+		holder.Erasing = true
+		holder.UpdatedAt = change.At
+		holder.Revision++
+		change.Holder = &holder
+		if err := s.touchAll(ctx, &change, holderID); err != nil {
+			return err
+		}
+		return s.Store.Commit(ctx, change)
+	})
+	if err != nil {
+		return err
+	}
+	items, err := s.Store.WorkItems(ctx, holderID)
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		if _, err := s.work(ctx, holderID, item.Account, r.Actor, false); err != nil {
+			s.Log.ErrorContext(ctx, "left to the sweep", "holderId", holderID, "account", item.Account, "error", err)
+		}
+	}
+	if len(items) == 0 {
+		return s.forget(ctx, holderID)
+	}
+	return nil
+}
+
+// forget removes a holder that is being erased, once nothing is left to do anywhere.
+func (s *Service) forget(ctx context.Context, holderID string) error {
+	err := s.Store.Commit(ctx, credential.Change{At: s.Now(), EraseHolder: holderID})
+	if errors.Is(err, credential.ErrConflict) {
+		return nil // gone already
+	}
+	return err
+}
