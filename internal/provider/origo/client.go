@@ -1,0 +1,289 @@
+package origo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/provider"
+)
+
+// FindUser returns the user of a person: found by e-mail, or where HID lets us search by it, by externalId, since a person's e-mail
+// may have changed after the user was created. ErrNotFound: there is none. ErrEmailInUse: the e-mail is another's.
+func (c *Client) FindUser(ctx context.Context, person provider.Person) (provider.User, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	ids, err := c.search(ctx, "emails", person.Email)
+	if err != nil {
+		return provider.User{}, err
+	}
+	taken := false
+	for _, id := range ids {
+		user, err := c.readUser(ctx, id)
+		switch {
+		case errors.Is(err, provider.ErrNotFound): // deleted since
+		case err != nil:
+			return provider.User{}, err
+		case user.ExternalID == person.ExternalID:
+			return user, nil
+		default:
+			taken = true
+		}
+	}
+	if user, err := c.findByExternalID(ctx, person.ExternalID); !errors.Is(err, provider.ErrNotFound) {
+		return user, err
+	}
+	if taken {
+		return provider.User{}, failed("search", "another user", provider.ErrEmailInUse)
+	}
+	return provider.User{}, failed("search", "no user", provider.ErrNotFound)
+}
+
+// findByExternalID asks for what only some accounts can do, once; a refusal is remembered.
+func (c *Client) findByExternalID(ctx context.Context, externalID string) (provider.User, error) {
+	none := failed("search", "no user", provider.ErrNotFound)
+	c.mu.Lock()
+	refused := c.noExternalIDs
+	c.mu.Unlock()
+	if refused {
+		return provider.User{}, none
+	}
+	ids, err := c.search(ctx, "externalId", externalID)
+	if errors.Is(err, provider.ErrRefused) {
+		c.mu.Lock()
+		c.noExternalIDs = true
+		c.mu.Unlock()
+		return provider.User{}, none
+	}
+	if err != nil {
+		return provider.User{}, err
+	}
+	if len(ids) != 1 { // more than one: the filter was not understood, and these are all users
+		return provider.User{}, none
+	}
+	user, err := c.readUser(ctx, ids[0])
+	if err == nil && user.ExternalID != externalID {
+		err = none
+	}
+	if err != nil {
+		return provider.User{}, err
+	}
+	return user, nil
+}
+
+// search returns the ids of the users whose attribute has a value.
+func (c *Client) search(ctx context.Context, attribute, value string) ([]string, error) {
+	var literal strings.Builder
+	e := json.NewEncoder(&literal) // a filter's strings are JSON's
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		return nil, failed("search", "request", provider.ErrRefused)
+	}
+	var answer struct {
+		Resources []struct {
+			ID   id   `json:"id"`
+			Meta meta `json:"meta"`
+		} `json:"Resources"`
+	}
+	err := c.do(ctx, c.management("search", http.MethodPost, "users", ".search").with(struct {
+		Schemas    []string `json:"schemas"`
+		Filter     string   `json:"filter"`
+		StartIndex int      `json:"startIndex"`
+		Count      int      `json:"count"`
+	}{[]string{"urn:ietf:params:scim:api:messages:2.0:SearchRequest"}, attribute + " eq " + strings.TrimSpace(literal.String()), 1, 20}), &answer)
+	if err != nil {
+		return nil, doubtMissing(err, true)
+	}
+	var ids []string
+	for _, hit := range answer.Resources {
+		user := userAnswer{ID: hit.ID, Meta: hit.Meta}.id()
+		if user == "" {
+			return nil, failed("search", "malformed answer", provider.ErrUnavailable)
+		}
+		ids = append(ids, user)
+	}
+	return ids, nil
+}
+
+// User reads a user. ErrNotFound: deleted.
+func (c *Client) User(ctx context.Context, userID string) (provider.User, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return c.readUser(ctx, userID)
+}
+
+func (c *Client) readUser(ctx context.Context, userID string) (provider.User, error) {
+	if !usable(userID) {
+		return provider.User{}, failed("read", "no id", provider.ErrNotFound)
+	}
+	var answer userAnswer
+	if err := c.do(ctx, c.management("read", http.MethodGet, "users", userID), &answer); err != nil {
+		return provider.User{}, doubtMissing(err, false)
+	}
+	if answer.id() != userID {
+		return provider.User{}, failed("read", "malformed answer", provider.ErrUnavailable)
+	}
+	return answer.neutral(), nil
+}
+
+// doubtMissing turns a 404 that is not believed into ErrUnavailable: "deleted" ends every credential of a user, so only HID itself is
+// believed, not a gateway that lost it; and a collection may be empty, but not missing.
+func doubtMissing(err error, collection bool) error {
+	var r *refusal
+	if errors.As(err, &r) && r.kind == provider.ErrNotFound && (collection || !r.scim) {
+		r.kind = provider.ErrUnavailable
+	}
+	return err
+}
+
+// Reserve creates an invitation with a reserved mobile ID, and the user in the same call when userID is empty. ErrEmpty, ErrEmailInUse,
+// ErrRefused (also for a part number the account does not have), ErrOverLimit and ErrNotFound (no such user): nothing was reserved.
+//
+// The part number is looked up first, once per client: nothing can then fail after the reservation is made.
+func (c *Client) Reserve(ctx context.Context, userID string, person provider.Person, partNumber string) (credential.Reserved, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	const op = "reserve"
+	part, err := c.part(ctx, partNumber)
+	if errors.Is(err, provider.ErrNotFound) {
+		err = failed(op, "no such part number", provider.ErrRefused)
+	}
+	if err != nil {
+		return credential.Reserved{}, err
+	}
+	act := &action{CreateInvitationCode: "Y", SendInvitationEmail: "N", AssignCredential: "Y", PartNumber: partNumber}
+	k := c.management(op, http.MethodPost, "users")
+	body := describe(person)
+	body.Schemas, body.Action = []string{urn + "UserAction", coreUser}, act
+	if userID != "" {
+		if !usable(userID) {
+			return credential.Reserved{}, failed(op, "no id", provider.ErrNotFound)
+		}
+		k = c.management(op, http.MethodPost, "users", userID, "invitation")
+		body = userRequest{Schemas: []string{urn + "UserAction"}, Action: act, Meta: body.Meta}
+	}
+	var answer userAnswer
+	if err := c.do(ctx, k.with(body), &answer); err != nil {
+		return credential.Reserved{}, c.whyNot(ctx, err, userID == "", partNumber)
+	}
+	if userID == "" {
+		userID = answer.id()
+	}
+	if userID == "" || len(answer.Invitations) != 1 || len(answer.Credentials) != 1 {
+		return credential.Reserved{}, failed(op, "malformed answer", provider.ErrUnavailable)
+	}
+	inv, cred := answer.Invitations[0], answer.Credentials[0]
+	mobile := cred.mobileID()
+	if inv.ID == "" || inv.Code == "" || cred.ID == "" || mobile.ID == "" {
+		return credential.Reserved{}, failed(op, "malformed answer", provider.ErrUnavailable)
+	}
+	mobile.Format, mobile.FacilityCode = part.format()
+	return credential.Reserved{UserID: userID, InvitationRef: string(inv.ID), CredentialRef: string(cred.ID), Mobile: &mobile, Code: inv.Code,
+		ExpiresAt: inv.Expires.pointer()}, nil
+}
+
+// whyNot finds the kind of a refused reservation. A 4xx that says nothing clear is an empty pool if the stock says so.
+func (c *Client) whyNot(ctx context.Context, err error, creating bool, partNumber string) error {
+	var r *refusal
+	if !errors.As(err, &r) || r.kind != provider.ErrRefused {
+		return err
+	}
+	if r.noneIsLeft {
+		r.kind = provider.ErrEmpty
+	} else if creating && r.duplicate {
+		r.kind = provider.ErrEmailInUse
+	} else if stock, err := c.stock(ctx, partNumber); err == nil && stock.Available == 0 {
+		r.kind = provider.ErrEmpty
+	}
+	return r
+}
+
+// Cancel cancels an invitation. ErrNotFound: there is none. ErrRefused: it cannot be cancelled, such as an accepted one; but HID may
+// answer that with success too, and cancelling may or may not free the reserved mobile ID. Only the user tells.
+func (c *Client) Cancel(ctx context.Context, invitationRef string) error {
+	return c.remove(ctx, "cancel", "invitation", invitationRef)
+}
+
+// Revoke takes a credential from its device, or frees a reserved one. ErrNotFound: there is none.
+func (c *Client) Revoke(ctx context.Context, credentialRef string) error {
+	return c.remove(ctx, "revoke", "credential", credentialRef)
+}
+
+// DeleteUser removes a user with everything it has. ErrNotFound: there is none.
+func (c *Client) DeleteUser(ctx context.Context, userID string) error {
+	return c.remove(ctx, "delete user", "users", userID)
+}
+
+// RemovePhoto makes the user's badges show no picture. ErrNotFound: there is none.
+func (c *Client) RemovePhoto(ctx context.Context, userID, photoRef string) error {
+	return c.remove(ctx, "photo", "users", userID, "photo", photoRef)
+}
+
+func (c *Client) remove(ctx context.Context, op string, path ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	for _, p := range path {
+		if !usable(p) { // an empty one would name the whole collection
+			return failed(op, "no id", provider.ErrNotFound)
+		}
+	}
+	return c.do(ctx, c.management(op, http.MethodDelete, path...), nil)
+}
+
+// UpdateUser describes a user anew. ErrNotFound: deleted. ErrEmailInUse: another user has the e-mail.
+func (c *Client) UpdateUser(ctx context.Context, userID string, person provider.Person) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	const op = "update"
+	if !usable(userID) {
+		return failed(op, "no id", provider.ErrNotFound)
+	}
+	err := c.do(ctx, c.management(op, http.MethodPut, "users", userID).with(describe(person)), nil)
+	var r *refusal
+	if errors.As(err, &r) && r.kind == provider.ErrRefused && r.duplicate {
+		r.kind = provider.ErrEmailInUse
+	}
+	return err
+}
+
+// SetPhoto uploads a picture, which HID shows once it is approved, approves it, and returns its reference. ErrNotFound: the user was
+// deleted. ErrRefused: the picture is not accepted.
+func (c *Client) SetPhoto(ctx context.Context, userID string, picture credential.Picture) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	const op = "photo"
+	kind, known := map[string]string{"image/jpeg": "jpeg", "image/png": "png"}[picture.ContentType]
+	if !known {
+		return "", failed(op, "neither JPEG nor PNG", provider.ErrRefused)
+	}
+	if !usable(userID) {
+		return "", failed(op, "no id", provider.ErrNotFound)
+	}
+	upload := c.management(op, http.MethodPost, "users", userID, "photo")
+	upload.body, upload.contentType = picture.Data, mediaType+"+"+kind
+	// Where the answer has the new id is not documented: it is taken from wherever other answers have one.
+	type photo struct {
+		ID   id   `json:"id"`
+		Meta meta `json:"meta"`
+	}
+	var answer struct {
+		photo
+		Wrapped []photo `json:"urn:hid:scim:api:ma:2.2:User:Photo"`
+	}
+	if err := c.do(ctx, upload, &answer); err != nil {
+		return "", err
+	}
+	for _, p := range append(answer.Wrapped, answer.photo) {
+		ref := userAnswer{ID: p.ID, Meta: p.Meta}.id()
+		if ref == "" {
+			continue
+		}
+		return ref, c.do(ctx, c.management(op, http.MethodPut, "users", userID, "photo", ref, "status").with(struct {
+			Status string `json:"status"`
+		}{"APPROVE"}), nil)
+	}
+	return "", failed(op, "malformed answer", provider.ErrUnavailable)
+}

@@ -1,0 +1,206 @@
+package origo
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/mobilecred/mobilecred/internal/provider"
+)
+
+// Rejected names an event that says nothing we can use. ID and Type are empty when they are not of the form such names have.
+type Rejected struct {
+	ID     string
+	Type   string
+	Reason string // one of the Reject constants
+}
+
+// Why an event is rejected.
+const (
+	RejectMalformed   = "malformed"    // not a CloudEvents 1.0 object with an object as its data and a status in it
+	RejectUnknownType = "unknown_type" // also passes for wallets, whose users are not those of invitations
+	RejectNoSubject   = "no_subject"   // names neither a user nor a mobile ID
+)
+
+// factsPerUser bounds one UserFacts, so that it fits into an entry of the bus.
+const factsPerUser = 200
+
+// Translate turns what HID sends to a callback, an array of CloudEvents (application/cloudevents-batch+json) or a single one
+// (application/cloudevents+json), into neutral facts: by provider user, users and facts in the order they are first told. A user
+// with very many facts comes in several pieces. Only the fields of provider.Fact are taken over. An event that cannot be used is
+// rejected and stops no other. The error means that body is not JSON, or neither an array nor an object; it quotes nothing.
+func Translate(account string, body []byte) ([]provider.UserFacts, []Rejected, error) {
+	events, err := split(body)
+	if err != nil {
+		return nil, nil, err
+	}
+	users, rejected := translate(account, events)
+	return users, rejected, nil
+}
+
+func split(body []byte) ([]json.RawMessage, error) {
+	var events []json.RawMessage
+	if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) && json.Valid(body) {
+		return append(events, body), nil
+	}
+	if json.Unmarshal(body, &events) != nil || events == nil { // null is no array
+		return nil, errors.New("origo: events: neither an array nor an object in JSON")
+	}
+	return events, nil
+}
+
+func translate(account string, events []json.RawMessage) (users []provider.UserFacts, rejected []Rejected) {
+	place := map[string]int{}
+	for _, raw := range events {
+		userID, fact, refused := read(raw)
+		if refused != nil {
+			rejected = append(rejected, *refused)
+			continue
+		}
+		i, known := place[userID]
+		if !known || len(users[i].Facts) == factsPerUser {
+			i = len(users)
+			place[userID] = i
+			users = append(users, provider.UserFacts{Account: account, UserID: userID})
+		}
+		users[i].Facts = append(users[i].Facts, fact)
+	}
+	return users, rejected
+}
+
+// event is what is read of a CloudEvent; id reads numbers and text alike, and "undefined" as nothing.
+type event struct {
+	SpecVersion string          `json:"specversion"`
+	ID          json.RawMessage `json:"id"`
+	Type        string          `json:"type"`
+	Source      string          `json:"source"`
+	Time        *time.Time      `json:"time"`
+	Data        *struct {
+		ID         id     `json:"id"`
+		UserID     id     `json:"userId"`
+		MID        id     `json:"mid"`
+		EndpointID id     `json:"endpointId"`
+		Status     string `json:"status"`
+		MetaData   struct {
+			PartNumber id `json:"partNumber"`
+			CardNumber id `json:"cardNumber"`
+		} `json:"metaData"`
+	} `json:"data"`
+}
+
+// kind is how one type of event spells things: what it is about, and the words before its status and in its source.
+type kind struct {
+	what      provider.What
+	prefix    string
+	resources []string
+}
+
+var kinds = map[string]kind{
+	"com.origo.mi.user":       {provider.AboutUser, "USER_", []string{"user", "users"}},
+	"com.origo.mi.invitation": {provider.AboutInvitation, "INVITATION_", []string{"invitation"}},
+	"com.origo.mi.endpoint":   {provider.AboutEndpoint, "ENDPOINT_", []string{"credential-container", "endpoint"}},
+	"com.origo.mi.credential": {provider.AboutCredential, "CREDENTIAL_", []string{"credential"}},
+	"origo.credential-management.events.credentialcontainer": {provider.AboutEndpoint, "CREDENTIALCONTAINER_",
+		[]string{"credential-container", "credentialcontainer"}},
+	"origo.credential-management.events.credential": {provider.AboutCredential, "CREDENTIAL_", []string{"credential"}},
+}
+
+// statuses holds what has happened, not what was only begun (…_INITIATED): that is FactOther.
+var statuses = map[string]provider.FactStatus{
+	"CREATED":      provider.FactCreated,
+	"UPDATED":      provider.FactUpdated,
+	"DELETED":      provider.FactDeleted,
+	"PENDING":      provider.FactPending,
+	"ACKNOWLEDGED": provider.FactAccepted,
+	"CANCELLED":    provider.FactCancelled,
+	"EXPIRED":      provider.FactExpired,
+	"RESERVED":     provider.FactReserved,
+	"ISSUED":       provider.FactIssued,
+	"REVOKED":      provider.FactRevoked,
+	"ACTIVE":       provider.FactActive,
+	"PERSONALIZED": provider.FactActive,
+	"INACTIVE":     provider.FactInactive,
+}
+
+func read(raw json.RawMessage) (userID string, fact provider.Fact, refused *Rejected) {
+	var e event
+	err := json.Unmarshal(raw, &e)
+	reject := func(reason string) (string, provider.Fact, *Rejected) {
+		return "", provider.Fact{}, &Rejected{ID: eventID(e.ID), Type: plain(e.Type), Reason: reason}
+	}
+	if err != nil || e.SpecVersion != "1.0" || e.Type == "" || e.Data == nil || e.Data.Status == "" {
+		return reject(RejectMalformed)
+	}
+	k, known := kinds[e.Type]
+	if !known {
+		return reject(RejectUnknownType)
+	}
+	fact = provider.Fact{What: k.what, Status: provider.FactOther,
+		MobileID: plain(mobileID(string(e.Data.MetaData.PartNumber), string(e.Data.MetaData.CardNumber)))}
+	if word, ok := strings.CutPrefix(e.Data.Status, k.prefix); ok && statuses[word] != "" {
+		fact.Status = statuses[word]
+	}
+	if e.Time != nil {
+		fact.At = e.Time.UTC()
+	}
+	userID = plain(string(e.Data.UserID))
+	named := map[provider.What][]id{
+		provider.AboutUser:       {e.Data.UserID},
+		provider.AboutEndpoint:   {e.Data.EndpointID, e.Data.ID},
+		provider.AboutCredential: {e.Data.MID, e.Data.ID},
+	}
+	for _, ref := range append(named[k.what], k.fromSource(e.Source)) {
+		if fact.Ref == "" {
+			fact.Ref = plain(string(ref))
+		}
+	}
+	fact.DeviceID = plain(string(e.Data.EndpointID))
+	if k.what == provider.AboutEndpoint {
+		fact.DeviceID = fact.Ref
+	}
+	if k.what == provider.AboutUser && userID == "" {
+		userID = fact.Ref
+	}
+	if userID == "" && fact.MobileID == "" {
+		return reject(RejectNoSubject)
+	}
+	return userID, fact, nil
+}
+
+// fromSource takes the id from the resource an event is about: that of an invitation is nowhere else.
+func (k kind) fromSource(source string) id {
+	parts := strings.Split(source, "/")
+	if len(parts) < 2 {
+		return ""
+	}
+	for _, r := range k.resources {
+		if parts[len(parts)-2] == r && usable(parts[len(parts)-1]) {
+			return id(parts[len(parts)-1])
+		}
+	}
+	return ""
+}
+
+func eventID(raw json.RawMessage) string {
+	var i id
+	if raw == nil || i.UnmarshalJSON(raw) != nil {
+		return ""
+	}
+	return plain(string(i))
+}
+
+// plain lets through what looks like an identifier and can be nothing else: at most 128 of [A-Za-z0-9._:-]. Facts and rejections go
+// to the bus and to logs, where no address or name may go, nor anything else a stranger may have written.
+func plain(text string) string {
+	if len(text) > 128 {
+		return ""
+	}
+	for _, r := range text {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._:-", r)) {
+			return ""
+		}
+	}
+	return text
+}

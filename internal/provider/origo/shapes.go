@@ -1,0 +1,232 @@
+package origo
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/provider"
+)
+
+// id is one of HID's identifiers, which may come as a number or as a string. What receivers have met in place of one, such as the
+// text "undefined", is no id: it becomes "".
+type id string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (i *id) UnmarshalJSON(data []byte) error {
+	text := string(data)
+	if strings.HasPrefix(text, `"`) {
+		if err := json.Unmarshal(data, &text); err != nil {
+			return err
+		}
+	}
+	*i = id(text)
+	if !usable(text) {
+		*i = ""
+	}
+	return nil
+}
+
+// usable says whether text can name a record, also in a path.
+func usable(text string) bool {
+	switch strings.ToLower(text) {
+	case "", "null", "undefined", "nan", "true", "false":
+		return false
+	}
+	return len(text) <= 128 && strings.Trim(text, ".") != "" && text[0] != '{' && text[0] != '[' &&
+		!strings.ContainsFunc(text, unicode.IsControl)
+}
+
+// moment is a date-time that may be missing or unreadable, which leaves it zero: nothing depends on one so much that a user
+// could not be read without it.
+type moment struct{ time.Time }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *moment) UnmarshalJSON(data []byte) error {
+	text := strings.Trim(string(data), `"`)
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999Z0700", "2006-01-02T15:04:05.999"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			m.Time = t.UTC()
+			return nil
+		}
+	}
+	return nil
+}
+
+func (m moment) pointer() *time.Time {
+	if m.IsZero() {
+		return nil
+	}
+	return &m.Time
+}
+
+type meta struct {
+	ResourceType string `json:"resourceType,omitempty"`
+	Location     string `json:"location,omitempty"`
+}
+
+// id is the last part of the location: search hits have no other.
+func (m meta) id() id {
+	last := id(m.Location[strings.LastIndex(m.Location, "/")+1:])
+	if !usable(string(last)) {
+		return ""
+	}
+	return last
+}
+
+type name struct {
+	FamilyName string `json:"familyName"`
+	GivenName  string `json:"givenName"`
+}
+
+type email struct {
+	Value string `json:"value"`
+}
+
+// action is what is to be done with the user created or named, in HID's "Y" and "N".
+type action struct {
+	CreateInvitationCode string `json:"createInvitationCode"`
+	SendInvitationEmail  string `json:"sendInvitationEmail"`
+	AssignCredential     string `json:"assignCredential"`
+	PartNumber           string `json:"partNumber"`
+	Credential           string `json:"credential"` // the card number; empty: the next free one
+}
+
+type userRequest struct {
+	Schemas    []string `json:"schemas"`
+	ExternalID string   `json:"externalId,omitempty"`
+	Name       *name    `json:"name,omitempty"`
+	Emails     []email  `json:"emails,omitempty"`
+	Action     *action  `json:"urn:hid:scim:api:ma:2.2:UserAction,omitempty"`
+	Meta       meta     `json:"meta"`
+}
+
+func describe(p provider.Person) userRequest {
+	return userRequest{
+		Schemas:    []string{coreUser},
+		ExternalID: p.ExternalID,
+		Name:       &name{FamilyName: p.LastName, GivenName: p.FirstName},
+		Emails:     []email{{p.Email}},
+		Meta:       meta{ResourceType: "PACSUser"},
+	}
+}
+
+type invitation struct {
+	ID      id                `json:"id"`
+	Code    credential.Secret `json:"invitationCode"`
+	Status  string            `json:"status"`
+	Created moment            `json:"createdDate"`
+	Expires moment            `json:"expirationDate"`
+}
+
+type mobileCredential struct {
+	ID         id     `json:"id"`
+	PartNumber string `json:"partNumber"`
+	CardNumber id     `json:"cardNumber"`
+	Status     string `json:"status"`
+}
+
+type container struct {
+	ID           id                 `json:"id"`
+	Status       string             `json:"status"`
+	Manufacturer string             `json:"manufacturer"`
+	Model        string             `json:"model"`
+	Credentials  []mobileCredential `json:"urn:hid:scim:api:ma:2.2:Credential"`
+}
+
+type userAnswer struct {
+	ID          id                 `json:"id"`
+	ExternalID  id                 `json:"externalId"`
+	Meta        meta               `json:"meta"`
+	Invitations []invitation       `json:"urn:hid:scim:api:ma:2.2:UserInvitation"`
+	Credentials []mobileCredential `json:"urn:hid:scim:api:ma:2.2:Credential"`
+	Containers  []container        `json:"urn:hid:scim:api:ma:2.2:CredentialContainer"`
+}
+
+func (u userAnswer) id() string {
+	if u.ID != "" {
+		return string(u.ID)
+	}
+	return string(u.Meta.id())
+}
+
+var invitationStatuses = map[string]provider.InvitationStatus{
+	"PENDING":          provider.InvitationPending,
+	"ACKNOWLEDGED":     provider.InvitationAccepted,
+	"CANCEL_INITIATED": provider.InvitationCancelled,
+	"CANCELLED":        provider.InvitationCancelled,
+	"EXPIRED":          provider.InvitationExpired,
+}
+
+func (i invitation) neutral() provider.Invitation {
+	status, known := invitationStatuses[i.Status]
+	if !known { // a word nobody has seen must end nothing
+		status = provider.InvitationPending
+	}
+	return provider.Invitation{ID: string(i.ID), Status: status, Code: i.Code, ExpiresAt: i.Expires.pointer(), CreatedAt: i.Created.Time}
+}
+
+func (m mobileCredential) mobileID() credential.MobileID {
+	return credential.MobileID{ID: mobileID(m.PartNumber, string(m.CardNumber)), Number: string(m.CardNumber)}
+}
+
+// mobileID is the identity of what doors see. Empty without both parts.
+func mobileID(partNumber, cardNumber string) string {
+	if partNumber == "" || cardNumber == "" {
+		return ""
+	}
+	return partNumber + ":" + cardNumber
+}
+
+func (k container) device() *credential.Device {
+	d := &credential.Device{ID: string(k.ID), Model: k.Model}
+	switch {
+	case strings.EqualFold(k.Manufacturer, "Apple"):
+		d.Platform = "iOS"
+	case k.Manufacturer != "":
+		d.Platform = "Android"
+	}
+	return d
+}
+
+// neutral is the truth about a user.
+//
+// What is not in a container is reserved, unless it is said to be issued: then it is on its way, whichever list it is in. In a
+// container, only ISSUED is on the device. What is being revoked or was revoked is left out, and so is everything on a
+// device that is INACTIVE: that is how a removed device is shown.
+func (u userAnswer) neutral() provider.User {
+	user := provider.User{ID: u.id(), ExternalID: string(u.ExternalID)}
+	for _, i := range u.Invitations {
+		if i.ID != "" {
+			user.Invitations = append(user.Invitations, i.neutral())
+		}
+	}
+	seen := map[id]bool{}
+	add := func(m mobileCredential, device *credential.Device, issuing bool) {
+		known := seen[m.ID]
+		seen[m.ID] = true
+		if known || m.ID == "" || strings.HasPrefix(m.Status, "REVOK") {
+			return
+		}
+		user.Credentials = append(user.Credentials, provider.Credential{ID: string(m.ID), PartNumber: m.PartNumber, MobileID: m.mobileID(),
+			Device: device, Issuing: issuing})
+	}
+	for _, k := range u.Containers {
+		for _, m := range k.Credentials {
+			switch {
+			case k.Status == "INACTIVE":
+				seen[m.ID] = true
+			case m.Status == "ISSUED":
+				add(m, k.device(), false)
+			default:
+				add(m, nil, true)
+			}
+		}
+	}
+	for _, m := range u.Credentials {
+		add(m, nil, m.Status == "ISSUED")
+	}
+	return user
+}
