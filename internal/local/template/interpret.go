@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -475,10 +474,8 @@ func (o *object) integer(key string, otherwise int) int {
 	return n
 }
 
-func (o *object) boolean(key string) bool { return o.booleanOr(key, false) }
-
-func (o *object) booleanOr(key string, otherwise bool) bool {
-	b, err := strconv.ParseBool(o.text(key, strconv.FormatBool(otherwise)))
+func (o *object) boolean(key string) bool {
+	b, err := strconv.ParseBool(o.text(key, "false"))
 	if err != nil {
 		o.refuse(key, "must be true or false")
 	}
@@ -545,23 +542,19 @@ func (o *object) destination() string {
 	return f.queue("Destination")
 }
 
-func (o *object) deadLetter() string {
-	c := o.object("DeadLetterConfig")
-	if c == nil {
-		return ""
+// delivery checks what a rule or schedule says of the way to its function. On a
+// laptop that way cannot fail, since the function's own queue takes everything;
+// only what the function says of failures has an effect.
+func (o *object) delivery() {
+	if c := o.object("DeadLetterConfig"); c != nil {
+		c.queue("Arn")
+		c.done()
 	}
-	defer c.done()
-	return c.queue("Arn")
-}
-
-func (o *object) retryPolicy(retries int, age time.Duration) (int, time.Duration) {
-	c := o.object("RetryPolicy")
-	if c == nil {
-		return retries, age
+	if c := o.object("RetryPolicy"); c != nil {
+		c.integer("MaximumRetryAttempts", 185)
+		c.integer("MaximumEventAgeInSeconds", 86400)
+		c.done()
 	}
-	defer c.done()
-	return c.integer("MaximumRetryAttempts", retries),
-		time.Duration(c.integer("MaximumEventAgeInSeconds", int(age/time.Second))) * time.Second
 }
 
 // fields are a mapping's values by key; empty for anything else.

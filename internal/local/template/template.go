@@ -75,12 +75,9 @@ type Route struct {
 
 // Rule is one EventBridge rule with its function as target.
 type Rule struct {
-	ID         string // unique in the template
-	Bus        string
-	Pattern    map[string]any
-	MaxRetries int
-	MaxAge     time.Duration
-	DeadLetter string // name of the queue; empty = none
+	ID      string // unique in the template
+	Bus     string // name
+	Pattern map[string]any
 }
 
 // Schedule ticks every Period.
@@ -98,7 +95,6 @@ type Stream struct {
 	BatchSize          int
 	MaxRetries         int           // -1 = for ever
 	MaxAge             time.Duration // 0 = for ever
-	Latest             bool          // else from the oldest record there is
 	Bisect, ReportItem bool
 	OnFailure          string // name of the queue; empty = none
 }
@@ -256,13 +252,12 @@ func (in *interpreter) event(f *Function, id, kind string, p *object) {
 		}
 		f.Routes = append(f.Routes, r)
 	case "EventBridgeRule", "CloudWatchEvent":
-		r := Rule{ID: id, Bus: arnTail(p.text("EventBusName", "default")), MaxRetries: 185, MaxAge: 24 * time.Hour}
+		r := Rule{ID: id, Bus: arnTail(p.text("EventBusName", "default"))}
 		r.Pattern, _ = p.value("Pattern").(map[string]any)
 		if err := checkPattern(r.Pattern); err != nil {
 			p.refuse("Pattern", err.Error())
 		}
-		r.MaxRetries, r.MaxAge = p.retryPolicy(r.MaxRetries, r.MaxAge)
-		r.DeadLetter = p.deadLetter()
+		p.delivery()
 		f.Rules = append(f.Rules, r)
 	case "Schedule", "ScheduleV2":
 		p.inert("Name", "Description", "RoleArn", "PermissionsBoundary")
@@ -275,10 +270,7 @@ func (in *interpreter) event(f *Function, id, kind string, p *object) {
 		if s.Period, err = rate(p.text(key, "")); err != nil {
 			p.refuse(key, err.Error())
 		}
-		// A tick is handed to the function's own queue, which always takes it:
-		// what these two say of the way there never applies.
-		p.retryPolicy(0, 0)
-		p.deadLetter()
+		p.delivery()
 		f.Schedules = append(f.Schedules, s)
 	case "DynamoDB":
 		p.inert("ParallelizationFactor", "MaximumBatchingWindowInSeconds")
@@ -288,13 +280,12 @@ func (in *interpreter) event(f *Function, id, kind string, p *object) {
 			BatchSize:  p.integer("BatchSize", 100),
 			MaxRetries: p.integer("MaximumRetryAttempts", -1),
 			MaxAge:     max(0, time.Duration(p.integer("MaximumRecordAgeInSeconds", -1))) * time.Second,
-			Latest:     p.text("StartingPosition", "") == "LATEST",
 			Bisect:     p.boolean("BisectBatchOnFunctionError"),
 			ReportItem: slices.Contains(p.texts("FunctionResponseTypes"), "ReportBatchItemFailures"),
 			OnFailure:  p.destination(),
 		}
-		if !p.booleanOr("Enabled", true) {
-			p.refuse("Enabled", "a disabled stream is not interpreted")
+		if p.text("StartingPosition", "") != "TRIM_HORIZON" {
+			p.refuse("StartingPosition", "only TRIM_HORIZON is interpreted")
 		}
 		f.Streams = append(f.Streams, s)
 	default:

@@ -94,7 +94,7 @@ func TestEverythingTheLocalRunNeedsIsResolved(t *testing.T) {
 				{Method: "GET", Path: "/x/{id}", Authorized: true, Scopes: []string{"r"}},
 				{Method: "POST", Path: "/hook"},
 			},
-			Rules: []template.Rule{{ID: "FRule", Bus: "bus", MaxRetries: 185, MaxAge: 24 * time.Hour, DeadLetter: "Q",
+			Rules: []template.Rule{{ID: "FRule", Bus: "bus",
 				Pattern: map[string]any{"source": []any{"s"}, "detail": map[string]any{"n": []any{map[string]any{"prefix": "x"}}}}}},
 			Schedules: []template.Schedule{{ID: "FTick", Period: 5 * time.Minute, V2: true}},
 			Streams: []template.Stream{{ID: "FChanges", Table: "things", BatchSize: 7, MaxRetries: 3,
@@ -148,6 +148,7 @@ func TestWhatIsNotInterpretedIsRefusedByName(t *testing.T) {
 		{"section", "Rules: {}", "Rules: section"},
 		{"authorizer", event("{Type: HttpApi, Properties: {Method: GET, Path: /, Auth: {Authorizer: J}}}"), "wants an authorizer"},
 		{"payload format", event("{Type: HttpApi, Properties: {Method: GET, Path: /, PayloadFormatVersion: '1.0'}}"), "PayloadFormatVersion"},
+		{"starting position", event("{Type: DynamoDB, Properties: {StartingPosition: LATEST}}"), "StartingPosition"},
 		{"queue", function("EventInvokeConfig: {DestinationConfig: {OnFailure: {Destination: nope}}}"), "names no queue"},
 		{"not a number", function("Timeout: soon"), "F.Timeout"},
 	}
