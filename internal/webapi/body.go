@@ -1,0 +1,275 @@
+package webapi
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"mime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+)
+
+const maxJSON = 64 << 10
+
+// response encodes an answer. Personal data must not stay in a cache on the way; an ETag is for If-Match only.
+func (a answer) response() events.APIGatewayV2HTTPResponse {
+	res := events.APIGatewayV2HTTPResponse{StatusCode: a.status, Headers: map[string]string{"Cache-Control": "no-store"}}
+	if a.body != nil {
+		var out bytes.Buffer
+		e := json.NewEncoder(&out)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(a.body); err != nil {
+			panic(err)
+		}
+		res.Headers["Content-Type"] = "application/json"
+		res.Body = out.String()
+	}
+	maps.Copy(res.Headers, a.header)
+	return res
+}
+
+// body returns the request's body as it was sent, at most limit bytes (else CodeTooLarge).
+func (c *call) body(limit int) ([]byte, error) {
+	data := []byte(c.req.Body)
+	if c.req.IsBase64Encoded {
+		var err error
+		if data, err = base64.StdEncoding.DecodeString(c.req.Body); err != nil {
+			return nil, fault("the gateway's base64 is damaged")
+		}
+	}
+	if len(data) > limit {
+		return nil, credential.Refuse(CodeTooLarge, "The body may have "+strconv.Itoa(limit)+" bytes.")
+	}
+	return data, nil
+}
+
+// contentType is the media type of the body, empty when none was sent, and whether its charset is one we read.
+func (c *call) contentType() (string, bool) {
+	header, _ := c.header("Content-Type")
+	if header == "" {
+		return "", true
+	}
+	media, params, err := mime.ParseMediaType(header)
+	charset := params["charset"]
+	return media, err == nil && (charset == "" || strings.EqualFold(charset, "utf-8"))
+}
+
+// object walks one object of a JSON body and collects everything that is wrong in it, so that a caller learns all of it at once.
+// Fields are read by name, and done then reports the ones nobody asked for. JSON null counts as absent, an empty text too.
+type object struct {
+	at     string // JSON pointer
+	fields map[string]any
+	asked  map[string]bool
+	wrong  *[]credential.FieldError
+}
+
+// json reads the body as one JSON object; an empty body as an empty one if that is allowed. It fails at once on what is no JSON at
+// all: CodeTooLarge, CodeUnsupportedMediaType, CodeMalformedJSON. The second result identifies the value, however it was spaced.
+func (c *call) json(emptyAllowed bool) (*object, string, error) {
+	data, err := c.body(maxJSON)
+	if err != nil {
+		return nil, "", err
+	}
+	o := &object{fields: map[string]any{}, asked: map[string]bool{}, wrong: new([]credential.FieldError)}
+	if len(data) == 0 && emptyAllowed {
+		return o, "", nil
+	}
+	if media, ok := c.contentType(); !ok || media != "" && media != "application/json" {
+		return nil, "", credential.Refuse(CodeUnsupportedMediaType, "The body has to be application/json in UTF-8.")
+	}
+	if !utf8.Valid(data) || !json.Valid(data) {
+		return nil, "", credential.Refuse(CodeMalformedJSON, "")
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	value := o.read(d, "")
+	canonical, err := json.Marshal(value)
+	if err != nil {
+		return nil, "", err
+	}
+	sum := sha256.Sum256(canonical)
+	fields, ok := value.(map[string]any)
+	if !ok {
+		o.note("", "wrong_type", "The body has to be a JSON object.")
+	}
+	o.fields = fields
+	return o, hex.EncodeToString(sum[:]), nil
+}
+
+// read builds the value that comes next, which is known to be valid, and notes names that come twice: encoding/json would let the
+// last one win.
+func (o *object) read(d *json.Decoder, at string) any {
+	token, err := d.Token()
+	if err != nil {
+		panic(err)
+	}
+	switch token {
+	case json.Delim('['):
+		list := []any{}
+		for d.More() {
+			list = append(list, o.read(d, at+"/"+strconv.Itoa(len(list))))
+		}
+		_, _ = d.Token()
+		return list
+	case json.Delim('{'):
+		fields := map[string]any{}
+		for d.More() {
+			name, _ := d.Token()
+			pointer := at + "/" + escape(name.(string))
+			if _, twice := fields[name.(string)]; twice {
+				o.note(pointer, "duplicate_field", "The field is given more than once.")
+			}
+			fields[name.(string)] = o.read(d, pointer)
+		}
+		_, _ = d.Token()
+		return fields
+	}
+	return token
+}
+
+// escape writes a name as a reference token of a JSON pointer (RFC 6901).
+func escape(name string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(name) }
+
+func (o *object) note(pointer, code, detail string) {
+	*o.wrong = append(*o.wrong, credential.FieldError{Pointer: pointer, Code: code, Detail: detail})
+}
+
+func (o *object) noteField(name, code, detail string) { o.note(o.at+"/"+escape(name), code, detail) }
+
+// get returns a field's value, nil when it is absent or null.
+func (o *object) get(name string) any {
+	o.asked[name] = true
+	return o.fields[name]
+}
+
+// rule checks a text; the detail says what is allowed, for people.
+type rule struct {
+	code, detail string
+	holds        func(string) bool
+}
+
+// text reads a text, trimmed, into a variable that holds the default. It says whether nothing was wrong.
+func (o *object) text(name string, into *string, allowed rule) bool {
+	value := o.get(name)
+	s, ok := value.(string)
+	if value != nil && !ok {
+		o.noteField(name, "wrong_type", "Must be a text.")
+		return false
+	}
+	if s = strings.TrimSpace(s); s == "" {
+		return true
+	}
+	if !allowed.holds(s) {
+		o.noteField(name, allowed.code, allowed.detail)
+		return false
+	}
+	*into = s
+	return true
+}
+
+// required reads a text that must be there. Of what is no object at all that is not said again for each field.
+func (o *object) required(name string, into *string, allowed rule) {
+	if o.text(name, into, allowed) && *into == "" && o.fields != nil {
+		o.noteField(name, "required", "Must be given.")
+	}
+}
+
+func (o *object) integer(name string, into *int, from, to int) {
+	value := o.get(name)
+	if value == nil {
+		return
+	}
+	number, ok := value.(json.Number)
+	n, err := strconv.Atoi(number.String())
+	switch {
+	case !ok || err != nil && strings.ContainsAny(number.String(), ".eE"):
+		o.noteField(name, "wrong_type", "Must be a whole number, in digits.")
+	case err != nil || n < from || n > to:
+		o.noteField(name, "out_of_range", "Must be from "+strconv.Itoa(from)+" to "+strconv.Itoa(to)+".")
+	default:
+		*into = n
+	}
+}
+
+// moment reads an RFC 3339 time, nil when it is absent. The years allowed are those every part of the way can write.
+func (o *object) moment(name string) *time.Time {
+	value := o.get(name)
+	if value == nil {
+		return nil
+	}
+	s, ok := value.(string)
+	if !ok {
+		o.noteField(name, "wrong_type", "Must be a text, an RFC 3339 time.")
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		o.noteField(name, "invalid_format", "Must be an RFC 3339 time such as 2030-01-31T17:00:00Z.")
+		return nil
+	}
+	if t = utc(t); t.Year() < 1970 || t.Year() > 9999 {
+		o.noteField(name, "out_of_range", "Must be in the years 1970 to 9999.")
+		return nil
+	}
+	return &t
+}
+
+// object reads a nested object; an absent one as an empty one.
+func (o *object) object(name string) *object {
+	value := o.get(name)
+	fields, ok := value.(map[string]any)
+	if value != nil && !ok {
+		o.noteField(name, "wrong_type", "Must be an object.")
+	}
+	return &object{at: o.at + "/" + escape(name), fields: fields, asked: map[string]bool{}, wrong: o.wrong}
+}
+
+// done notes the fields nobody asked for, those that answers have but requests must not among them.
+func (o *object) done(readOnly ...string) {
+	for _, name := range slices.Sorted(maps.Keys(o.fields)) {
+		switch {
+		case o.asked[name]:
+		case slices.Contains(readOnly, name):
+			o.noteField(name, "read_only", "The field is in answers only.")
+		default:
+			o.noteField(name, "unknown_field", "There is no such field; names are case-sensitive.")
+		}
+	}
+}
+
+// invalid returns a CodeValidationFailed for everything that is wrong, nil when nothing is.
+func invalid(wrong ...[]credential.FieldError) error {
+	if all := slices.Concat(wrong...); len(all) > 0 {
+		return credential.Invalid(all...)
+	}
+	return nil
+}
+
+// ifMatch reads the revision an If-Match names, 0 for none. It has to be one of our ETags: neither a list nor *.
+func (c *call) ifMatch() (int64, []credential.FieldError) {
+	header, ok := c.header("If-Match")
+	if !ok {
+		return 0, nil
+	}
+	digits, quoted := strings.CutPrefix(header, `"`)
+	digits, closed := strings.CutSuffix(digits, `"`)
+	revision, err := strconv.ParseInt(digits, 10, 64)
+	if !quoted || !closed || err != nil || revision < 1 || digits[0] == '+' {
+		return 0, []credential.FieldError{{Code: "invalid_format", Detail: `Header If-Match: one ETag as an answer gave it, such as "3".`}}
+	}
+	return revision, nil
+}
+
+func etag(revision int64) map[string]string {
+	return map[string]string{"ETag": `"` + strconv.FormatInt(revision, 10) + `"`}
+}

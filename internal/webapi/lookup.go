@@ -1,0 +1,234 @@
+package webapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+)
+
+// Reader reads the truth. Reads of one item return credential.ErrNotFound when it is not there, ListCredentials a *credential.Error
+// with CodeInvalidCursor for a cursor it did not give; any other error means the store is unwell.
+type Reader interface {
+	Stocks
+	Profile(ctx context.Context, profileID string) (credential.Profile, error)
+	Profiles(ctx context.Context) ([]credential.Profile, error) // by id
+	Holder(ctx context.Context, holderID string) (credential.Holder, error)
+	Credential(ctx context.Context, holderID, credentialID string) (credential.Credential, error)
+	Credentials(ctx context.Context, holderID string) ([]credential.Credential, error)                  // oldest first
+	History(ctx context.Context, holderID, credentialID string) ([]credential.HistoryEntry, error)      // oldest first
+	ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) // and the next cursor, empty at the end
+}
+
+// NewLookup returns the API of the function lookup: every GET.
+func NewLookup(reader Reader, now func() time.Time) Handler {
+	l := lookup{reader}
+	const holder = "GET /v1/holders/{holderId}"
+	return serve(now, map[string]operation{
+		"GET /v1/profiles":                             l.profiles,
+		"GET /v1/profiles/{profileId}":                 l.profile,
+		holder:                                         l.holder,
+		holder + "/credentials":                        l.credentials,
+		holder + "/credentials/{credentialId}":         l.credential,
+		holder + "/credentials/{credentialId}/history": l.history,
+		"GET /v1/credentials":                          l.page,
+	})
+}
+
+type lookup struct{ Reader }
+
+func (l lookup) profiles(ctx context.Context, _ *call) (answer, error) {
+	profiles, err := l.Profiles(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	views := listView[profileView]{Items: make([]profileView, len(profiles))}
+	err = each(len(profiles), func(i int) error {
+		stock, err := stockOf(ctx, l, profiles[i])
+		views.Items[i] = viewProfile(profiles[i], stock)
+		return err
+	})
+	return answer{status: http.StatusOK, body: views}, err
+}
+
+func (l lookup) profile(ctx context.Context, c *call) (answer, error) {
+	if err := c.existing(); err != nil {
+		return answer{}, err
+	}
+	p, err := l.Profile(ctx, c.profileID)
+	if err != nil {
+		return answer{}, missing(err, credential.CodeProfileNotFound)
+	}
+	stock, err := stockOf(ctx, l, p)
+	return answer{http.StatusOK, viewProfile(p, stock), etag(p.Revision)}, err
+}
+
+func (l lookup) holder(ctx context.Context, c *call) (answer, error) {
+	h, err := l.known(ctx, c)
+	if err != nil {
+		return answer{}, err
+	}
+	credentials, err := l.Credentials(ctx, h.ID)
+	view := viewHolder(h)
+	view.Credentials = l.views(credentials, h, c.now).Items
+	return answer{http.StatusOK, view, etag(h.Revision)}, err
+}
+
+func (l lookup) credentials(ctx context.Context, c *call) (answer, error) {
+	h, err := l.known(ctx, c)
+	if err != nil {
+		return answer{}, err
+	}
+	credentials, err := l.Credentials(ctx, h.ID)
+	return answer{status: http.StatusOK, body: l.views(credentials, h, c.now)}, err
+}
+
+func (l lookup) views(credentials []credential.Credential, h credential.Holder, now time.Time) listView[credentialView] {
+	return list(credentials, func(cr credential.Credential) credentialView { return viewCredential(cr, h, now) })
+}
+
+func (l lookup) credential(ctx context.Context, c *call) (answer, error) {
+	h, err := l.known(ctx, c)
+	if err != nil {
+		return answer{}, err
+	}
+	cr, err := l.Credential(ctx, h.ID, c.credentialID)
+	if err != nil {
+		return answer{}, missing(err, credential.CodeCredentialNotFound)
+	}
+	return answer{http.StatusOK, viewCredential(cr, h, c.now), etag(cr.Revision)}, nil
+}
+
+func (l lookup) history(ctx context.Context, c *call) (answer, error) {
+	h, err := l.known(ctx, c)
+	if err != nil {
+		return answer{}, err
+	}
+	if _, err := l.Credential(ctx, h.ID, c.credentialID); err != nil {
+		return answer{}, missing(err, credential.CodeCredentialNotFound)
+	}
+	history, err := l.History(ctx, h.ID, c.credentialID)
+	return answer{status: http.StatusOK, body: list(history, viewHistory)}, err
+}
+
+func (l lookup) page(ctx context.Context, c *call) (answer, error) {
+	page, err := c.page()
+	if err != nil {
+		return answer{}, err
+	}
+	if _, err := l.Profile(ctx, page.ProfileID); err != nil {
+		return answer{}, missing(err, credential.CodeProfileNotFound)
+	}
+	credentials, next, err := l.ListCredentials(ctx, page)
+	if err != nil {
+		return answer{}, err
+	}
+	var ids []string
+	for _, cr := range credentials {
+		ids = append(ids, cr.HolderID)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	// What the provider owes depends on the holder too. An erased one owes nothing, so its zero value will do.
+	holders := make([]credential.Holder, len(ids))
+	err = each(len(ids), func(i int) (err error) {
+		if holders[i], err = l.Holder(ctx, ids[i]); errors.Is(err, credential.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	views := list(credentials, func(cr credential.Credential) credentialView {
+		i, _ := slices.BinarySearch(ids, cr.HolderID)
+		return viewCredential(cr, holders[i], c.now)
+	})
+	views.NextCursor = orNull(next)
+	return answer{status: http.StatusOK, body: views}, err
+}
+
+// page reads the query of the list. Unknown parameters are refused, or a filter with a typing error would show everything.
+func (c *call) page() (credential.Page, error) {
+	page := credential.Page{Limit: 50}
+	var wrong []credential.FieldError
+	note := func(code, detail string) {
+		wrong = append(wrong, credential.FieldError{Code: code, Detail: "Query parameter " + detail})
+	}
+	query := c.req.QueryStringParameters
+	if query["profileId"] == "" {
+		note("required", "profileId: must be given.")
+	}
+	for name, value := range query {
+		switch name {
+		case "profileId":
+			if idPattern.MatchString(value) {
+				page.ProfileID, c.profileID = value, value
+			} else if value != "" {
+				note("invalid_format", "profileId: "+idRule)
+			}
+		case "status":
+			if page.Status = credential.Status(value); !slices.Contains(credential.Statuses, page.Status) {
+				note("unknown_value", "status: "+oneOf(credential.Statuses...).detail)
+			}
+		case "limit":
+			n, err := strconv.Atoi(value)
+			if page.Limit = n; err != nil || n < 1 || n > 100 {
+				note("out_of_range", "limit: a number from 1 to 100.")
+			}
+		case "cursor":
+			page.Cursor = value
+		default:
+			note("unknown_parameter", name+": there are only profileId, status, limit and cursor.")
+		}
+	}
+	slices.SortFunc(wrong, func(a, b credential.FieldError) int { return strings.Compare(a.Detail, b.Detail) })
+	return page, invalid(wrong)
+}
+
+// known returns the holder a path names. Whatever else is left of one that was erased is not shown.
+func (l lookup) known(ctx context.Context, c *call) (credential.Holder, error) {
+	if err := c.existing(); err != nil {
+		return credential.Holder{}, err
+	}
+	h, err := l.Holder(ctx, c.holderID)
+	return h, missing(err, credential.CodeHolderNotFound)
+}
+
+// missing turns credential.ErrNotFound into a refusal.
+func missing(err error, code credential.Code) error {
+	if errors.Is(err, credential.ErrNotFound) {
+		return credential.Refuse(code, "")
+	}
+	return err
+}
+
+// each calls f for 0 to n-1, a few at a time, and returns the first error in that order.
+func each(n int, f func(i int) error) error {
+	const atOnce = 10
+	var wg sync.WaitGroup
+	turns := make(chan struct{}, atOnce)
+	errs := make([]error, n)
+	for i := range n {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					errs[i] = panicked(p)
+				}
+				<-turns
+			}()
+			errs[i] = f(i)
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

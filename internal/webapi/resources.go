@@ -1,0 +1,73 @@
+package webapi
+
+import (
+	"github.com/mobilecred/mobilecred/internal/credential"
+)
+
+// newProfile holds the defaults of what a profile may leave out.
+func newProfile() credential.Profile {
+	return credential.Profile{
+		App: credential.App{
+			Name:      "HID Mobile Access",
+			AppleURL:  "https://apps.apple.com/app/hid-mobile-access/id827374007",
+			GoogleURL: "https://play.google.com/store/apps/details?id=com.hidglobal.mobilekeys.android.v3",
+		},
+		InvitationDays: 7,
+		Locale:         "en",
+		TimeZone:       "UTC",
+		Sender:         credential.Sender{Color: "#1f4e79"},
+		LowStock:       10,
+	}
+}
+
+func (o *object) profile(accounts []string) credential.Profile {
+	p := newProfile()
+	o.required("name", &p.Name, line(128))
+	o.text("description", &p.Description, line(1000))
+	o.required("account", &p.Account, oneOf(accounts...))
+	o.required("partNumber", &p.PartNumber, isPartNumber)
+	app := o.object("app")
+	app.text("name", &p.App.Name, line(128))
+	app.text("appleUrl", &p.App.AppleURL, isLink)
+	app.text("googleUrl", &p.App.GoogleURL, isLink)
+	app.done()
+	o.integer("invitationDays", &p.InvitationDays, 1, 30)
+	o.text("locale", &p.Locale, isLocale)
+	o.text("timeZone", &p.TimeZone, isTimeZone)
+	sender := o.object("sender")
+	sender.text("name", &p.Sender.Name, line(128))
+	sender.text("replyTo", &p.Sender.ReplyTo, isEmail)
+	sender.text("company", &p.Sender.Company, line(128))
+	var logo string
+	if sender.text("logoUrl", &logo, isLink); logo != "" {
+		p.Sender.LogoURL = &logo
+	}
+	sender.text("color", &p.Sender.Color, isColor)
+	sender.text("support", &p.Sender.Support, line(256))
+	sender.done()
+	o.integer("lowStock", &p.LowStock, 0, 1_000_000)
+	o.done("id", "retired", "stock")
+	return p
+}
+
+// holder reads a person. First name, last name and e-mail may be missing: who has no credential needs none (R1).
+func (o *object) holder() credential.Holder {
+	kind := string(credential.Cardholder)
+	var h credential.Holder
+	kindKnown := o.text("kind", &kind, oneOf(credential.Cardholder, credential.Visitor))
+	o.text("firstName", &h.FirstName, line(128))
+	o.text("lastName", &h.LastName, line(128))
+	o.text("email", &h.Email, isEmail)
+	o.text("locale", &h.Locale, isLocale)
+	o.text("timeZone", &h.TimeZone, isTimeZone)
+	h.ValidUntil = o.moment("validUntil")
+	h.Kind = credential.HolderKind(kind)
+	switch given := o.get("validUntil") != nil; {
+	case h.Kind == credential.Visitor && !given:
+		o.noteField("validUntil", "required", "Must be given for a visitor.")
+	case kindKnown && h.Kind == credential.Cardholder && given:
+		o.noteField("validUntil", "not_allowed", "Only a visitor has an end.")
+	}
+	o.done("id", "hasPicture", "erasing", "credentials")
+	return h
+}
