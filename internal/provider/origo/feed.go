@@ -105,6 +105,13 @@ func (c *Client) Feed(ctx context.Context, mark string, since time.Time) (provid
 			next.seen = append(next.seen, t.key)
 		}
 	}
+	if more { // what was read before and lies behind this page is still to be passed over
+		for _, k := range at.seen {
+			if !slices.ContainsFunc(all, func(t told) bool { return t.key == k }) {
+				next.seen = append(next.seen, k)
+			}
+		}
+	}
 	users, _ := translate(c.config.Account, fresh)
 	return provider.Feed{Users: users, Next: next.String(), More: more}, nil
 }
