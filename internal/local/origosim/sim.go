@@ -291,7 +291,10 @@ func (s *Sim) applyLocked(now time.Time, fn func(*state, time.Time) error) error
 		}
 	}
 	if err != nil {
-		return errors.Join(err, s.restore())
+		if lost := s.restore(); lost != nil {
+			err = errors.Join(err, lost)
+		}
+		return err
 	}
 	s.saved, s.changed = data, true
 	return nil

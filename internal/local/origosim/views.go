@@ -58,11 +58,7 @@ func (s *Sim) State() State {
 	for _, u := range s.st.Users {
 		us := UserState{ID: strconv.FormatInt(u.ID, 10), ExternalID: u.ExternalID, Email: u.Email, Invitations: []InvitationState{}}
 		for _, inv := range u.Invitations {
-			is := InvitationState{ID: strconv.FormatInt(inv.ID, 10), Status: inv.Status}
-			if c := u.credential(inv.Credential); c != nil {
-				is.MobileID = new(c.mobileID())
-			}
-			us.Invitations = append(us.Invitations, is)
+			us.Invitations = append(us.Invitations, u.view(inv))
 		}
 		view.Users = append(view.Users, us)
 	}
@@ -92,6 +88,28 @@ func (s *Sim) State() State {
 			}
 		}
 		view.PartNumbers = append(view.PartNumbers, ps)
+	}
+	return view
+}
+
+// Invitation returns the invitation of a code, false if no user has it.
+func (s *Sim) Invitation(code string) (InvitationState, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.st.Users {
+		for _, inv := range u.Invitations {
+			if inv.Code == code {
+				return u.view(inv), true
+			}
+		}
+	}
+	return InvitationState{}, false
+}
+
+func (u *user) view(inv *invitation) InvitationState {
+	view := InvitationState{ID: strconv.FormatInt(inv.ID, 10), Status: inv.Status}
+	if c := u.credential(inv.Credential); c != nil {
+		view.MobileID = new(c.mobileID())
 	}
 	return view
 }

@@ -279,22 +279,14 @@ func (w *world) wantPool(available, reserved, issued string) {
 // wantInvitation compares one invitation in the administrator's view: its status, and the mobile ID or "".
 func (w *world) wantInvitation(in invited, status, mobileID string) {
 	w.t.Helper()
-	for _, u := range w.State().Users {
-		for _, inv := range u.Invitations {
-			if inv.ID != fmt.Sprint(in.invitation) {
-				continue
-			}
-			got := ""
-			if inv.MobileID != nil {
-				got = *inv.MobileID
-			}
-			if inv.Status != status || got != mobileID {
-				w.t.Errorf("invitation is %s with %q, want %s with %q", inv.Status, got, status, mobileID)
-			}
-			return
-		}
+	inv, ok := w.Invitation(in.code)
+	got := ""
+	if inv.MobileID != nil {
+		got = *inv.MobileID
 	}
-	w.t.Errorf("invitation %d is gone", in.invitation)
+	if !ok || inv.ID != fmt.Sprint(in.invitation) || inv.Status != status || got != mobileID {
+		w.t.Errorf("invitation is %s with %q, want %s with %q", inv.Status, got, status, mobileID)
+	}
 }
 
 func (w *world) badges(deviceID string) string {
