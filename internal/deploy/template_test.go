@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mobilecred/mobilecred/internal/issuance"
 )
 
 // What a role may do, one line each: action, resource, condition.
@@ -176,6 +178,7 @@ func TestExpandedEveryAlarmWatchesSomethingThatExists(t *testing.T) {
 		"AWS/ApiGateway": {"ApiId", "AWS::ApiGatewayV2::Api", "${%s}"},
 		"AWS/DynamoDB":   {"TableName", "AWS::DynamoDB::Table", "${%s}"},
 	}
+	counted := []string{issuance.MetricAnomaly, issuance.MetricFailed, issuance.MetricStuck, issuance.MetricPoison}
 	watched := make(map[string]bool)
 	for id, r := range stack.all("AWS::CloudWatch::Alarm") {
 		namespace := text(r.Properties["Namespace"])
@@ -186,6 +189,9 @@ func TestExpandedEveryAlarmWatchesSomethingThatExists(t *testing.T) {
 		if namespace == "mobilecred" {
 			if len(dimensions) > 0 {
 				t.Errorf("%s: the service's own metrics have no dimensions", id)
+			}
+			if metric := text(r.Properties["MetricName"]); !slices.Contains(counted, metric) {
+				t.Errorf("%s: nothing counts %s", id, metric)
 			}
 			continue
 		}
