@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/telemetry"
 )
 
 // What a role may do, one line each: action, resource, condition.
@@ -186,7 +187,7 @@ func TestExpandedEveryAlarmWatchesSomethingThatExists(t *testing.T) {
 		if len(at(r.Properties, "AlarmActions").(map[string]any)) == 0 {
 			t.Errorf("%s tells nobody", id)
 		}
-		if namespace == "mobilecred" {
+		if namespace == telemetry.Namespace {
 			if len(dimensions) > 0 {
 				t.Errorf("%s: the service's own metrics have no dimensions", id)
 			}
