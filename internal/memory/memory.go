@@ -5,7 +5,6 @@
 package memory
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -369,7 +368,7 @@ func (s *Store) WorkItems(ctx context.Context, holderID string) ([]credential.Wo
 		func(a, b credential.WorkItem) int { return cmp.Compare(a.Account, b.Account) })
 }
 
-// Claim implements issuance.Store. Taking a claim that one has already succeeds: its first answer may have been lost.
+// Claim implements issuance.Store. Taking the claim one has already succeeds: its first answer may have been lost.
 func (s *Store) Claim(ctx context.Context, holderID, account string, claim credential.Claim, now time.Time, onlyDue bool) (credential.WorkItem, error) {
 	var taken credential.WorkItem
 	err := s.write(ctx, "Claim", func() error {
@@ -381,9 +380,8 @@ func (s *Store) Claim(ctx context.Context, holderID, account string, claim crede
 		case w.Claim != nil && w.Claim.ID == claim.ID:
 		case w.Claim.Active(now) || onlyDue && (w.DueAt == nil || w.DueAt.After(now)):
 			return credential.ErrConflict
-		default:
-			w.Claim, w.DueAt = &claim, &claim.Until
 		}
+		w.Claim, w.DueAt = &claim, &claim.Until
 		taken = clone(w)
 		s.set(workKey(holderID, account), clone(w))
 		return nil
@@ -519,20 +517,12 @@ func (s *Store) History(ctx context.Context, holderID, credentialID string) ([]c
 // end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status asked for. A cursor of
 // another profile, or none of ours, is refused with credential.CodeInvalidCursor.
 func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) {
-	after := ""
-	if page.Cursor != "" {
-		text, err := base64.RawURLEncoding.DecodeString(page.Cursor)
-		profileID, at, ok := bytes.Cut(text, []byte{0})
-		if err != nil || !ok || string(profileID) != page.ProfileID {
-			return nil, "", credential.Refuse(credential.CodeInvalidCursor, "The cursor is not one of this list.")
-		}
-		after = string(at)
-	}
-	position := func(c credential.Credential) string {
-		return c.CreatedAt.Format("2006-01-02T15:04:05.000Z") + "#" + c.ID
+	after, err := position(page)
+	if err != nil {
+		return nil, "", err
 	}
 	rows, err := all(ctx, s, "ListCredentials", func(c credential.Credential) bool {
-		return c.ProfileID == page.ProfileID && (after == "" || position(c) < after)
+		return c.ProfileID == page.ProfileID && (after == "" || listKey(c) < after)
 	}, func(a, b credential.Credential) int { return byCreation(b, a) })
 	if err != nil {
 		return nil, "", err
@@ -541,7 +531,7 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 	var items []credential.Credential
 	for i, row := range rows {
 		if len(items) == limit || i == maxExamined {
-			return items, base64.RawURLEncoding.EncodeToString([]byte(page.ProfileID + "\x00" + position(rows[i-1]))), nil
+			return items, base64.RawURLEncoding.EncodeToString([]byte(page.ProfileID + "\x00" + listKey(rows[i-1]))), nil
 		}
 		if page.Status == "" || row.Status == page.Status {
 			items = append(items, row)
@@ -550,10 +540,28 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 	return items, "", nil
 }
 
+const stampLayout = "2006-01-02T15:04:05.000Z"
+
+func listKey(c credential.Credential) string { return c.CreatedAt.Format(stampLayout) + "#" + c.ID }
+
+// position returns the list key after which a page starts.
+func position(page credential.Page) (string, error) {
+	if page.Cursor == "" {
+		return "", nil
+	}
+	decoded, err := base64.RawURLEncoding.DecodeString(page.Cursor)
+	profileID, after, _ := strings.Cut(string(decoded), "\x00")
+	at, id, _ := strings.Cut(after, "#")
+	if _, e := time.Parse(stampLayout, at); err != nil || e != nil || profileID != page.ProfileID || id == "" || len(id) > 64 {
+		return "", credential.Refuse(credential.CodeInvalidCursor, "The cursor is not one of this list.")
+	}
+	return after, nil
+}
+
 // cut brings a time into the form it is stored in.
 func cut(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
-// clone copies a value with all it leads to. Empty slices become nil and times are cut, as storing does to them.
+// clone copies a value with all it leads to, its times cut.
 func clone[T any](v T) T {
 	return deep(reflect.ValueOf(&v).Elem()).Interface().(T)
 }
@@ -569,7 +577,7 @@ func deep(v reflect.Value) reflect.Value {
 			c.Elem().Set(deep(v.Elem()))
 		}
 	case reflect.Slice:
-		if v.Len() == 0 {
+		if v.IsNil() {
 			break
 		}
 		c.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
