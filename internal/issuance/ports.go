@@ -64,7 +64,7 @@ type Provider interface {
 	// User reads a user. ErrNotFound: deleted.
 	User(ctx context.Context, userID string) (provider.User, error)
 	// Reserve creates an invitation with a reserved mobile ID for a user, and the user in the same call when userID is empty. Format and
-	// facility code of the mobile ID come with it. ErrEmpty, ErrEmailInUse, ErrRefused and ErrOverLimit: nothing was reserved.
+	// facility code of the mobile ID come with it. ErrEmpty, ErrEmailInUse, ErrNotFound, ErrNotOurs and ErrRefused: nothing was reserved.
 	Reserve(ctx context.Context, userID string, person provider.Person, partNumber string) (credential.Reserved, error)
 	// Cancel cancels an invitation. Nil or ErrNotFound when there is none to cancel; ErrRefused when it cannot be, such as an accepted one.
 	// Only reading the user afterwards tells what is true.

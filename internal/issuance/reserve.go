@@ -53,8 +53,10 @@ func (r *run) issue(ctx context.Context, c credential.Credential) error {
 			}
 		}
 		return r.obtained(ctx, c, reserved)
-	case errors.Is(err, provider.ErrUnavailable):
-		return err // in doubt
+	case errors.Is(err, provider.ErrUnavailable), errors.Is(err, provider.ErrOverLimit):
+		// Over the limit means that nothing was done, says the provider; but it says so with a status that gateways in front of it use
+		// as well, and a doubt costs one reading.
+		return err
 	}
 	// Nothing was reserved.
 	if undo := r.undoubt(ctx, c); undo != nil {

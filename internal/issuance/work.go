@@ -14,7 +14,7 @@ const (
 	claimFor  = 60 * time.Second // longer than any run of outside calls can last
 	workFor   = 10 * time.Second // after that, what is left is left to the sweep
 	probeWait = time.Minute      // an account in trouble is tried once in that time
-	// callsPerRow bounds what one row can do in one round, should two steps ever undo each other.
+	// stepsPerRow bounds the steps of one row in one round, should two ever undo each other.
 	stepsPerRow = 12
 )
 
@@ -35,9 +35,13 @@ type run struct {
 	actor    credential.Actor
 	until    time.Time
 	provider Provider
-	answered bool // the provider answered at least once
-	trouble  error
+	answered bool            // the provider answered at least once
+	silence  int             // calls without an answer since the last one with
+	waiting  map[string]bool // rows that met trouble in this run: they wait, others need not (R6)
 }
+
+// silenceLimit is how many calls in a row may go unanswered before a run asks no more.
+const silenceLimit = 2
 
 // work takes the claim of a holder at an account, does whatever is due, and gives the claim back. An error means that the store is
 // unwell: the claim then runs out by itself and the sweep goes on. onlyDue leaves alone what is not due any more.
@@ -51,7 +55,7 @@ func (s *Service) work(ctx context.Context, holderID, account string, actor cred
 	if err != nil {
 		return workBusy, err
 	}
-	r := &run{Service: s, item: item, actor: actor, until: now.Add(workFor)}
+	r := &run{Service: s, item: item, actor: actor, until: now.Add(workFor), waiting: map[string]bool{}}
 	for {
 		due, drop, err := r.round(ctx)
 		if err != nil {
@@ -79,7 +83,7 @@ func (s *Service) work(ctx context.Context, holderID, account string, actor cred
 		}
 		r.item.Added = fresh.Added
 	}
-	if r.trouble != nil && !r.answered {
+	if r.silence > 0 && !r.answered {
 		return workOut, nil
 	}
 	return workDone, nil
@@ -125,7 +129,8 @@ func (r *run) round(ctx context.Context) (due *time.Time, drop bool, err error) 
 				soonest(now)
 				break
 			}
-			if r.trouble != nil && step.Kind != credential.StepMail && step.Kind != credential.StepEnd {
+			outside := step.Kind != credential.StepMail && step.Kind != credential.StepEnd
+			if outside && (r.waiting[c.ID] || r.silence >= silenceLimit) {
 				soonest(now.Add(probeWait))
 				break
 			}
@@ -174,7 +179,8 @@ func (r *run) take(ctx context.Context, step credential.Step, c credential.Crede
 	switch {
 	case err == nil, errors.Is(err, credential.ErrConflict): // somebody changed the row: look at it again
 	case isTrouble(err):
-		r.trouble = err
+		r.silence++
+		r.waiting[c.ID] = true
 		err = r.note(ctx, c, step.Kind, troubleCode(err))
 	case isRefusal(err):
 		err = r.postpone(ctx, c, step.Kind, refusalCode(err))
@@ -278,7 +284,7 @@ func (r *run) at(ctx context.Context) (Provider, error) {
 // heard notes that the provider answered, if err is an answer of it, and passes err on.
 func (r *run) heard(err error) error {
 	if err == nil || !isTrouble(err) {
-		r.answered = true
+		r.answered, r.silence = true, 0
 	}
 	return err
 }
@@ -325,7 +331,7 @@ func (r *run) tendUser(ctx context.Context, rows []credential.Credential, idle b
 		return time.Time{}, nil
 	}
 	now := r.Now()
-	if r.trouble != nil {
+	if r.silence >= silenceLimit {
 		return now.Add(probeWait), nil
 	}
 	if now.Before(r.item.Retry.At) {
@@ -342,7 +348,7 @@ func (r *run) tendUser(ctx context.Context, rows []credential.Credential, idle b
 		}
 	}
 	if isTrouble(err) {
-		r.trouble = err
+		r.silence++
 		return now.Add(probeWait), nil
 	}
 	r.item.Retry = credential.Postpone(r.item.Retry, "user", refusalCode(err), now)
