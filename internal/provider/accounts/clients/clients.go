@@ -1,0 +1,125 @@
+// Package clients makes the provider of an account: the adapter that fits its type, configured by its secret and held to its budget.
+//
+// What belongs here is which adapter an account gets, how it is connected, and how its calls are counted. It implements
+// issuance.Providers.
+package clients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/provider/accounts"
+	"github.com/mobilecred/mobilecred/internal/provider/origo"
+)
+
+// window is that of the provider's limits. All functions of the account share its budget, because the provider counts by address.
+const window = 5 * time.Minute
+
+// Share is how much of an account's budget may be spent, in per cent.
+type Share int
+
+// Interactive is for what somebody waits for. Background is for everything else: it leaves 30 % to the interactive calls.
+const (
+	Interactive Share = 100
+	Background  Share = 70
+)
+
+// Accounts finds an account; *accounts.Secrets does.
+type Accounts interface {
+	Account(ctx context.Context, name string) (accounts.Account, error)
+}
+
+// Budget counts one call of an account in the window that starts at a moment, and says whether that is within limit; the stores
+// implement it.
+type Budget interface {
+	Spend(ctx context.Context, account string, window time.Time, limit int) (bool, error)
+}
+
+// Providers makes clients and keeps each, with its token, until its account changes. It may be used concurrently.
+type Providers struct {
+	accounts Accounts
+	budget   Budget
+	share    Share
+	now      func() time.Time
+	http     *http.Client
+
+	mu    sync.Mutex
+	built map[string]built
+}
+
+type built struct {
+	config origo.Config
+	limit  int
+	client *origo.Client
+}
+
+// New returns the providers of accounts, which spend at most share of each one's budget.
+func New(accounts Accounts, budget Budget, share Share, now func() time.Time) *Providers {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = (&net.Dialer{Timeout: 2 * time.Second}).DialContext
+	transport.TLSHandshakeTimeout = 2 * time.Second
+	transport.MaxIdleConnsPerHost = 10
+	transport.IdleConnTimeout = 30 * time.Second // a function that was frozen must not write into a connection its peer has left
+	return &Providers{accounts: accounts, budget: budget, share: share, now: now, built: map[string]built{},
+		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+// Provider returns the provider of an account. The error wraps accounts.ErrUnknown for one that is not configured. That its secret
+// cannot be read is provider.ErrUnavailable, and nothing has happened.
+func (p *Providers) Provider(ctx context.Context, account string) (issuance.Provider, error) {
+	a, err := p.accounts.Account(ctx, account)
+	if errors.Is(err, accounts.ErrUnknown) {
+		return nil, fmt.Errorf("account %q: %w", account, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", provider.ErrUnavailable, err)
+	}
+	config := origo.Config{
+		Account:            a.Name,
+		OrganizationID:     a.OrganizationID,
+		ClientID:           a.ClientID,
+		ClientSecret:       a.ClientSecret,
+		ApplicationID:      a.ApplicationID,
+		ApplicationVersion: a.ApplicationVersion,
+		Endpoints:          origo.Production,
+	}
+	for _, e := range []struct {
+		to   *string
+		from string
+	}{{&config.Endpoints.Token, a.Endpoints.Token}, {&config.Endpoints.Management, a.Endpoints.Management}, {&config.Endpoints.Events, a.Endpoints.Events}} {
+		if e.from != "" {
+			*e.to = e.from
+		}
+	}
+	limit := max(1, a.CallsPerWindow*int(p.share)/100)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b, ok := p.built[account]
+	if !ok || b.config != config || b.limit != limit {
+		b = built{config, limit, origo.New(config, p.http, p.now, limiter{p, account, limit})}
+		p.built[account] = b
+	}
+	return b.client, nil
+}
+
+type limiter struct {
+	*Providers
+	account string
+	limit   int
+}
+
+// Take implements origo.Limiter. A count that cannot be kept is no permission.
+func (l limiter) Take(ctx context.Context) error {
+	ok, err := l.budget.Spend(ctx, l.account, l.now().UTC().Truncate(window), l.limit)
+	if err == nil && !ok {
+		err = errors.New("the budget of this window is spent")
+	}
+	return err
+}
