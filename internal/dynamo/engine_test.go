@@ -31,8 +31,9 @@ import (
 var endpoint string
 
 func TestMain(m *testing.M) {
-	// Enough to find a condition that was forgotten; -rapid.checks on the command line wins.
+	// Enough to find a condition that was forgotten, and no files left in the source tree; the command line wins.
 	_ = flag.Set("rapid.checks", "25")
+	_ = flag.Set("rapid.nofailfile", "true")
 	var stop func()
 	var err error
 	if endpoint, stop, err = engine.Start(context.Background(), "", 0); err != nil {

@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -28,13 +30,13 @@ func RunModel(t *testing.T, open, model func(t *testing.T) Store) {
 		})
 		got, want := snapshot(t.Context(), m.store), snapshot(t.Context(), m.model)
 		for name := range want {
-			if g, w := fmt.Sprintf("%+v", got[name]), fmt.Sprintf("%+v", want[name]); g != w {
-				rt.Errorf("%s:\ngot  %s\nwant %s", name, g, w)
+			if !reflect.DeepEqual(got[name], want[name]) {
+				rt.Errorf("%s:\ngot  %s\nwant %s", name, show(got[name]), show(want[name]))
 			}
 			delete(got, name)
 		}
 		for name, g := range got {
-			rt.Errorf("%s: got %+v, want nothing", name, g)
+			rt.Errorf("%s: got %s, want nothing", name, show(g))
 		}
 	})
 }
@@ -53,9 +55,18 @@ func (m *machine) both(t *rapid.T, do func(s Store) (any, error)) {
 	if kind(gotErr) != kind(wantErr) {
 		t.Fatalf("got error %v, want %v", gotErr, wantErr)
 	}
-	if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
-		t.Fatalf("got  %s\nwant %s", g, w)
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("got  %s\nwant %s", show(got), show(want))
 	}
+}
+
+// show prints what is behind pointers, too.
+func show(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 func kind(err error) string {
@@ -184,21 +195,8 @@ func (m *machine) claim(t *rapid.T) {
 	w, at, onlyDue := m.workItem(t), now(t), rapid.Bool().Draw(t, "only due")
 	claim := credential.Claim{ID: pick(t, []string{"a", "b"}, "claim"), Until: at.Add(time.Minute)}
 	m.both(t, func(s Store) (any, error) {
-		got, err := s.Claim(t.Context(), w.HolderID, w.Account, claim, at, onlyDue)
-		return flat(got), err
+		return s.Claim(t.Context(), w.HolderID, w.Account, claim, at, onlyDue)
 	})
-}
-
-// flat shows a work item without addresses.
-func flat(w credential.WorkItem) string {
-	text := fmt.Sprint(w.HolderID, w.Account, w.Added, w.UserID, w.PersonHash, w.Retry)
-	if w.DueAt != nil {
-		text += fmt.Sprint(" due ", *w.DueAt)
-	}
-	if w.Claim != nil {
-		text += fmt.Sprint(" claim ", *w.Claim)
-	}
-	return text
 }
 
 func (m *machine) save(t *rapid.T) {
