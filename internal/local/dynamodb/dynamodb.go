@@ -57,14 +57,10 @@ func Start(ctx context.Context, dir string, port int) (endpoint string, stop fun
 }
 
 func start(ctx context.Context, java, jar, dir string, port int) (string, func(), error) {
-	// The engine says "Address already in use" and then lingers; asking first
-	// gives the clear answer.
-	l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+	port, err := free(port)
 	if err != nil {
-		return "", nil, fmt.Errorf("DynamoDB Local: port %d is busy", port)
+		return "", nil, err
 	}
-	port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
 
 	args := []string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
 		"-Djava.library.path=" + filepath.Join(filepath.Dir(jar), "DynamoDBLocal_lib"),
@@ -115,6 +111,22 @@ func start(ctx context.Context, java, jar, dir string, port int) (string, func()
 				resp.Body.Close()
 				return endpoint, stop, nil
 			}
+		}
+	}
+}
+
+// free checks that the port can be had, or picks one. The engine itself would
+// say "Address already in use" and then linger. The engine of a run that was
+// just killed may need a moment to be gone.
+func free(port int) (int, error) {
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(50 * time.Millisecond) {
+		l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().(*net.TCPAddr).Port, nil
+		}
+		if time.Now().After(deadline) {
+			return 0, fmt.Errorf("DynamoDB Local: port %d is busy; choose another with DYNAMODB_PORT", port)
 		}
 	}
 }
