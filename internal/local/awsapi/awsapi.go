@@ -196,9 +196,11 @@ func (s *Server) putEvents(body []byte) answer {
 }
 
 func (s *Server) secret(body []byte) answer {
-	var in struct{ SecretId string }
+	var in struct {
+		SecretID string `json:"SecretId"`
+	}
 	_ = json.Unmarshal(body, &in)
-	name := in.SecretId[strings.LastIndex(in.SecretId, ":")+1:]
+	name := in.SecretID[strings.LastIndex(in.SecretID, ":")+1:]
 	value, ok := s.Secret(name)
 	if !ok {
 		return failure(http.StatusBadRequest, "ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
@@ -217,7 +219,7 @@ func (s *Server) sendEmail(body []byte) answer {
 		Content          struct {
 			Simple *struct {
 				Subject struct{ Data string }
-				Body    struct{ Text, Html struct{ Data string } }
+				Body    struct{ Text, HTML struct{ Data string } }
 			}
 		}
 	}
@@ -244,7 +246,7 @@ func (s *Server) sendEmail(body []byte) answer {
 	simple := in.Content.Simple
 	id, err := s.DB.Add(mails, Mail{
 		From: in.FromEmailAddress, To: strings.Join(to, ", "), ReplyTo: strings.Join(in.ReplyToAddresses, ", "), At: s.Now().UTC(),
-		Subject: simple.Subject.Data, HTML: simple.Body.Html.Data, Text: simple.Body.Text.Data,
+		Subject: simple.Subject.Data, HTML: simple.Body.HTML.Data, Text: simple.Body.Text.Data,
 	})
 	if err != nil {
 		return broken("ses")

@@ -23,7 +23,6 @@ const guard = `trap '' HUP INT TERM; cat >/dev/null; kill -9 0`
 var (
 	mu    sync.Mutex
 	group int
-	alive *os.File // closed by the kernel when this process ends
 )
 
 // Start is cmd.Start for a process that is killed when this one ends. It sets
@@ -62,7 +61,9 @@ func guarded() (int, error) {
 		w.Close()
 		return 0, fmt.Errorf("guard of child processes: %w", err)
 	}
-	// Should the guard itself be killed, the next child gets a new one.
+	// Nobody closes w before the guard has ended; the kernel does when this
+	// process ends. Should the guard itself be killed, the next child gets a
+	// new one.
 	go func() {
 		_ = cmd.Wait()
 		mu.Lock()
@@ -70,6 +71,6 @@ func guarded() (int, error) {
 		group = 0
 		w.Close()
 	}()
-	group, alive = cmd.Process.Pid, w
+	group = cmd.Process.Pid
 	return group, nil
 }
