@@ -46,7 +46,38 @@ func TestMain(m *testing.M) {
 }
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Store { return dynamo.New(client(nil), newTable(t)) })
+	storetest.Run(t, func(t *testing.T) storetest.Store { return dynamo.New(strict{client(nil), t}, newTable(t)) })
+}
+
+// strict fails a test whose store reads what may be old. The engine alone would not tell: it has only the newest.
+type strict struct {
+	*dynamodb.Client
+	t *testing.T
+}
+
+func (s strict) check(consistent *bool) {
+	if !aws.ToBool(consistent) {
+		s.t.Error("a read that is not strongly consistent")
+	}
+}
+
+func (s strict) GetItem(ctx context.Context, in *dynamodb.GetItemInput, o ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+	s.check(in.ConsistentRead)
+	return s.Client.GetItem(ctx, in, o...)
+}
+
+func (s strict) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, o ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+	for _, request := range in.RequestItems {
+		s.check(request.ConsistentRead)
+	}
+	return s.Client.BatchGetItem(ctx, in, o...)
+}
+
+func (s strict) Query(ctx context.Context, in *dynamodb.QueryInput, o ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	if in.IndexName == nil { // no index can be read so
+		s.check(in.ConsistentRead)
+	}
+	return s.Client.Query(ctx, in, o...)
 }
 
 func TestModel(t *testing.T) {
