@@ -61,7 +61,8 @@ func (s *Service) refresh(ctx context.Context, facts provider.UserFacts, concern
 		return nil
 	}
 	for _, k := range u.Credentials {
-		if slices.ContainsFunc(rows, func(c credential.Credential) bool { return accountsFor(c, k) }) {
+		unnamed := k.MobileID.Number == ""
+		if unnamed || slices.ContainsFunc(rows, func(c credential.Credential) bool { return accountsFor(c, k) }) {
 			continue
 		}
 		if err := s.elsewhere(ctx, facts.Account, p, u, k, len(rows) > 0, concerned); err != nil {

@@ -1,0 +1,229 @@
+// Package notify turns the history that leaves through the table's stream into events for the portal and others.
+//
+// What belongs here: which history entry becomes which event, what an event says, and its JSON schema (schemas). What does not:
+// writing history (issuance, through the store's transaction) and the envelope (bus). Nothing is published anywhere else: what is
+// not in the history did not happen, and what is in it leaves at least once.
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/mobilecred/mobilecred/internal/bus"
+	"github.com/mobilecred/mobilecred/internal/credential"
+)
+
+// Publisher puts entries on the bus; *bus.Bus does. A *bus.Error names the entries that are not there.
+type Publisher interface {
+	Publish(ctx context.Context, entries []bus.Entry) error
+}
+
+// Previous names who lost a mobile ID to the credential of a Credential Assigned.
+type Previous struct {
+	HolderID     string `json:"holderId"`
+	CredentialID string `json:"credentialId"`
+}
+
+// Card is what is printed on a mobile ID.
+type Card struct {
+	Number       string `json:"number"`
+	Format       string `json:"format"`
+	FacilityCode string `json:"facilityCode"`
+}
+
+// Actor is who caused the change; what the portal only claims stays in the history.
+type Actor struct {
+	Type credential.ActorType `json:"type"`
+	ID   string               `json:"id"`
+}
+
+// Detail is what every event says; schemas/detail.json is its schema. ID is the same each time the same change is told, and Revision
+// puts the events of one credential in order: streams keep the order of one item, not of many.
+type Detail struct {
+	ID           string    `json:"id"`
+	Revision     int64     `json:"revision"`
+	At           time.Time `json:"at"`
+	HolderID     string    `json:"holderId"`
+	CredentialID string    `json:"credentialId"`
+	ProfileID    string    `json:"profileId"`
+	Account      string    `json:"account"`
+	MobileID     *string   `json:"mobileId"`
+	Card         *Card     `json:"card"`
+	Event        string    `json:"event"`
+	From         *string   `json:"from"`
+	To           string    `json:"to"`
+	Reason       *string   `json:"reason"`
+	Actor        Actor     `json:"actor"`
+	Previous     *Previous `json:"previous"`
+}
+
+// The detail types. Each one's schema says what its emission guarantees.
+const (
+	CredentialAssigned   = "Credential Assigned"
+	CredentialInvited    = "Credential Invited"
+	CredentialAccepted   = "Credential Accepted"
+	CredentialActivated  = "Credential Activated"
+	CredentialDeclined   = "Credential Declined"
+	CredentialExpired    = "Credential Expired"
+	CredentialReassigned = "Credential Reassigned"
+	CredentialRevoked    = "Credential Revoked"
+	CredentialLost       = "Credential Lost"
+	CredentialStolen     = "Credential Stolen"
+	CredentialFailed     = "Credential Failed"
+	CredentialAnomaly    = "Credential Anomaly"
+)
+
+// reached are the detail types of what a change leads to: a final status, or a stage.
+var reached = map[string]string{
+	string(credential.Activating): CredentialAccepted,
+	string(credential.Activated):  CredentialActivated,
+	string(credential.Declined):   CredentialDeclined,
+	string(credential.Expired):    CredentialExpired,
+	string(credential.Reassigned): CredentialReassigned,
+	string(credential.Revoked):    CredentialRevoked,
+	string(credential.Lost):       CredentialLost,
+	string(credential.Stolen):     CredentialStolen,
+	string(credential.Failed):     CredentialFailed,
+}
+
+// DetailType says which event a history entry becomes; empty for what changes nothing anybody else would act on.
+func DetailType(e credential.HistoryEntry) string {
+	switch {
+	case e.Anomaly:
+		return CredentialAnomaly
+	case e.Event == credential.ReservedID && e.To == string(credential.Invited):
+		return CredentialAssigned
+	case e.Event == credential.Mailed && !e.Late:
+		return CredentialInvited
+	case e.From == e.To || e.Late:
+		return ""
+	}
+	return reached[e.To]
+}
+
+// DetailOf is what the event of a history entry says.
+func DetailOf(e credential.HistoryEntry) Detail {
+	d := Detail{
+		ID: e.ID, Revision: e.Revision, At: e.At, HolderID: e.HolderID, CredentialID: e.CredentialID, ProfileID: e.ProfileID,
+		Account: e.Account, Event: string(e.Event), From: orNull(e.From), To: e.To, Reason: orNull(e.Reason),
+		Actor: Actor{e.Actor.Type, e.Actor.ID},
+	}
+	if e.Mobile != nil {
+		d.MobileID = &e.Mobile.ID
+		d.Card = &Card{e.Mobile.Number, e.Mobile.Format, e.Mobile.FacilityCode}
+	}
+	if e.PreviousCredentialID != "" {
+		d.Previous = &Previous{e.PreviousHolderID, e.PreviousCredentialID}
+	}
+	return d
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// Handler returns what the function notify hands to lambda.Start: it publishes the history entries in a batch of stream records. The
+// sequence number of the first record that could not be told is answered, and Lambda goes on from there; what was published behind
+// it is told twice, under the same id.
+func Handler(publisher Publisher) func(context.Context, events.DynamoDBEvent) (events.DynamoDBEventResponse, error) {
+	return func(ctx context.Context, batch events.DynamoDBEvent) (events.DynamoDBEventResponse, error) {
+		var entries []bus.Entry
+		var sequence []string // of each entry's record
+		unreadable := ""
+		for _, record := range batch.Records {
+			entry, err := read(record)
+			if err != nil {
+				unreadable = record.Change.SequenceNumber
+				slog.ErrorContext(ctx, "history entry cannot be read", "sequenceNumber", unreadable, "error", err)
+				break
+			}
+			if entry == nil {
+				continue
+			}
+			if kind := DetailType(*entry); kind != "" {
+				entries = append(entries, bus.Entry{DetailType: kind, Detail: DetailOf(*entry), Time: entry.At})
+				sequence = append(sequence, record.Change.SequenceNumber)
+			}
+		}
+		failed := unreadable
+		if told := tell(ctx, publisher, entries); told < len(entries) {
+			failed = sequence[told]
+		}
+		response := events.DynamoDBEventResponse{BatchItemFailures: []events.DynamoDBBatchItemFailure{}}
+		if failed != "" {
+			response.BatchItemFailures = append(response.BatchItemFailures, events.DynamoDBBatchItemFailure{ItemIdentifier: failed})
+		}
+		return response, nil
+	}
+}
+
+// tell publishes entries and returns how many of them, from the first on, are on the bus.
+func tell(ctx context.Context, publisher Publisher, entries []bus.Entry) int {
+	if len(entries) == 0 {
+		return 0
+	}
+	err := publisher.Publish(ctx, entries)
+	if err == nil {
+		return len(entries)
+	}
+	slog.ErrorContext(ctx, "events not published", "error", err)
+	var partial *bus.Error
+	if errors.As(err, &partial) && len(partial.Failed) > 0 {
+		return partial.Failed[0]
+	}
+	return 0
+}
+
+// read returns the history entry a record adds; nil for any other record. The event source's filter keeps those away, but a filter
+// is a matter of price and this one of truth.
+func read(record events.DynamoDBEventRecord) (*credential.HistoryEntry, error) {
+	key, ok := record.Change.Keys["sk"]
+	if record.EventName != string(events.DynamoDBOperationTypeInsert) || !ok ||
+		key.DataType() != events.DataTypeString || !strings.HasPrefix(key.String(), "HIST#") {
+		return nil, nil
+	}
+	text, err := json.Marshal(plain(events.NewMapAttribute(record.Change.NewImage)))
+	if err != nil {
+		return nil, err
+	}
+	var entry credential.HistoryEntry
+	if err := json.Unmarshal(text, &entry); err != nil {
+		return nil, fmt.Errorf("not a history entry: %T", err) // the error could quote it
+	}
+	return &entry, nil
+}
+
+// plain turns a stream's attribute into what encoding/json makes of the same value.
+func plain(v events.DynamoDBAttributeValue) any {
+	switch v.DataType() {
+	case events.DataTypeString:
+		return v.String()
+	case events.DataTypeNumber:
+		return json.Number(v.Number())
+	case events.DataTypeBoolean:
+		return v.Boolean()
+	case events.DataTypeMap:
+		m := map[string]any{}
+		for name, value := range v.Map() {
+			m[name] = plain(value)
+		}
+		return m
+	case events.DataTypeList:
+		var list []any
+		for _, value := range v.List() {
+			list = append(list, plain(value))
+		}
+		return list
+	}
+	return nil // history entries hold nothing else
+}

@@ -1,0 +1,208 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/mobilecred/mobilecred/internal/bus"
+	"github.com/mobilecred/mobilecred/internal/credential"
+)
+
+var at = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+
+func entry(event credential.EventKind, from, to string) credential.HistoryEntry {
+	return credential.HistoryEntry{
+		ID: "c1-4", HolderID: "E-1", CredentialID: "c1", ProfileID: "hq", Account: "acme", At: at, Event: event, From: from, To: to,
+		Revision: 4, Mobile: &credential.MobileID{ID: "P:56", Number: "56", Format: "H10301", FacilityCode: "42"},
+		Actor: credential.Actor{Type: credential.Portal, ID: "portal", Claimed: "Jane Operator"},
+	}
+}
+
+func flagged(e credential.HistoryEntry, anomaly, late bool) credential.HistoryEntry {
+	e.Anomaly, e.Late = anomaly, late
+	return e
+}
+
+func tookOver(e credential.HistoryEntry) credential.HistoryEntry {
+	e.PreviousHolderID, e.PreviousCredentialID = "E-0", "c0"
+	return e
+}
+
+var told = []struct {
+	entry credential.HistoryEntry
+	want  string
+}{
+	{entry(credential.Assigned, "", "invited"), ""},
+	{tookOver(entry(credential.ReservedID, "invited", "invited")), CredentialAssigned},
+	{entry(credential.ReservedID, "revoked", "revoked"), ""},
+	{entry(credential.Mailed, "invited", "invited"), CredentialInvited},
+	{flagged(entry(credential.Mailed, "revoked", "revoked"), false, true), ""},
+	{entry(credential.Resent, "invited", "invited"), ""},
+	{entry(credential.Accepted, "invited", "activating"), CredentialAccepted},
+	{entry(credential.ActivatedOnDevice, "activating", "activated"), CredentialActivated},
+	{entry(credential.DeclinedEvent, "invited", "declined"), CredentialDeclined},
+	{entry(credential.ExpiredEvent, "invited", "expired"), CredentialExpired},
+	{entry(credential.VisitEnded, "activated", "expired"), CredentialExpired},
+	{entry(credential.GivenToAnother, "invited", "reassigned"), CredentialReassigned},
+	{entry(credential.MissingAtProvider, "invited", "reassigned"), CredentialReassigned},
+	{entry(credential.Revoke, "activated", "revoked"), CredentialRevoked},
+	{entry(credential.RevokedAtProvider, "activated", "revoked"), CredentialRevoked},
+	{entry(credential.DeviceHasProfile, "invited", "revoked"), CredentialRevoked},
+	{entry(credential.LostEvent, "activated", "lost"), CredentialLost},
+	{entry(credential.LostEvent, "revoked", "revoked"), ""},
+	{entry(credential.StolenEvent, "activated", "stolen"), CredentialStolen},
+	{entry(credential.Refused, "invited", "failed"), CredentialFailed},
+	{flagged(entry(credential.GivenToAnother, "activated", "activated"), true, false), CredentialAnomaly},
+	{flagged(entry(credential.ExpiredEvent, "revoked", "revoked"), false, true), ""},
+}
+
+func TestEveryHistoryEntryBecomesTheRightEventOfItsSchema(t *testing.T) {
+	compiler := jsonschema.NewCompiler()
+	compiler.AssertFormat()
+	files, err := filepath.Glob("schemas/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if m, ok := doc.(map[string]any); !ok || m["description"] == "" {
+			t.Errorf("%s does not say what its emission guarantees", file)
+		}
+		if err := compiler.AddResource(filepath.Base(file), doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]bool{}
+	for _, tc := range told {
+		got := DetailType(tc.entry)
+		if got != tc.want {
+			t.Errorf("%s %s→%s: %q, want %q", tc.entry.Event, tc.entry.From, tc.entry.To, got, tc.want)
+		}
+		if got == "" {
+			continue
+		}
+		seen[got] = true
+		name := strings.ToLower(strings.ReplaceAll(got, " ", "-")) + ".json"
+		schema, err := compiler.Compile(name)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		text, err := json.Marshal(DetailOf(tc.entry))
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(doc); err != nil {
+			t.Errorf("%s: %v", got, err)
+		}
+		if strings.Contains(string(text), "Jane") {
+			t.Errorf("%s repeats what a portal claims: %s", got, text)
+		}
+	}
+	if len(seen) != len(files)-1 {
+		t.Errorf("%d kinds of events told, %d schemas", len(seen), len(files)-1)
+	}
+}
+
+// recorder is a bus that refuses the entries at some places.
+type recorder struct {
+	refuse  []int
+	down    bool
+	entries []bus.Entry
+}
+
+func (r *recorder) Publish(_ context.Context, entries []bus.Entry) error {
+	if r.down {
+		return errors.New("no answer")
+	}
+	for i, e := range entries {
+		if !slices.Contains(r.refuse, i) {
+			r.entries = append(r.entries, e)
+		}
+	}
+	if r.refuse != nil {
+		return &bus.Error{Entries: len(entries), Failed: r.refuse}
+	}
+	return nil
+}
+
+func record(sequence string, e credential.HistoryEntry) events.DynamoDBEventRecord {
+	s := events.NewStringAttribute
+	return events.DynamoDBEventRecord{EventName: "INSERT", Change: events.DynamoDBStreamRecord{
+		SequenceNumber: sequence,
+		Keys:           map[string]events.DynamoDBAttributeValue{"pk": s("HOLDER#E-1"), "sk": s(fmt.Sprintf("HIST#c1#%010d", e.Revision))},
+		NewImage: map[string]events.DynamoDBAttributeValue{
+			"pk": s("HOLDER#E-1"), "sk": s("HIST#c1#0000000004"), "id": s(e.ID), "holderId": s(e.HolderID), "credentialId": s(e.CredentialID),
+			"profileId": s(e.ProfileID), "account": s(e.Account), "at": s("2026-11-23T09:00:00.000Z"), "event": s(string(e.Event)),
+			"from": s(e.From), "to": s(e.To), "revision": events.NewNumberAttribute("4"),
+			"actor":  events.NewMapAttribute(map[string]events.DynamoDBAttributeValue{"type": s("portal"), "id": s("portal")}),
+			"mobile": events.NewMapAttribute(map[string]events.DynamoDBAttributeValue{"id": s("P:56"), "number": s("56")}),
+		},
+	}}
+}
+
+func TestABatchGoesOnFromTheFirstRecordThatWasNotTold(t *testing.T) {
+	activated := entry(credential.ActivatedOnDevice, "invited", "activated")
+	other := record("20", activated)
+	other.Change.Keys["sk"] = events.NewStringAttribute("CRED#c1")
+	changed := record("21", activated)
+	changed.EventName = "MODIFY"
+	broken := record("40", activated)
+	broken.Change.NewImage["revision"] = events.NewStringAttribute("four")
+	silent := record("15", entry(credential.Resent, "invited", "invited"))
+	batch := []events.DynamoDBEventRecord{record("10", activated), silent, other, changed, record("30", activated), broken, record("50", activated)}
+
+	for _, tc := range []struct {
+		name    string
+		bus     recorder
+		records []events.DynamoDBEventRecord
+		want    string
+		told    int
+	}{
+		{"all well", recorder{}, batch[:5], "", 2},
+		{"nothing to tell", recorder{down: true}, batch[1:4], "", 0},
+		{"bus away", recorder{down: true}, batch[:5], "10", 0},
+		{"second refused", recorder{refuse: []int{1}}, batch[:5], "30", 1},
+		{"one unreadable", recorder{}, batch, "40", 2},
+		{"refused before the unreadable", recorder{refuse: []int{0}}, batch, "10", 1},
+	} {
+		response, err := Handler(&tc.bus)(t.Context(), events.DynamoDBEvent{Records: tc.records})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if len(response.BatchItemFailures) == 1 {
+			got = response.BatchItemFailures[0].ItemIdentifier
+		}
+		if got != tc.want || len(tc.bus.entries) != tc.told {
+			t.Errorf("%s: go on from %q with %d told; want %q, %d", tc.name, got, len(tc.bus.entries), tc.want, tc.told)
+		}
+		for _, e := range tc.bus.entries {
+			if d := e.Detail.(Detail); d.ID != "c1-4" || d.Revision != 4 || d.Card.Number != "56" || !d.At.Equal(at) || !e.Time.Equal(at) {
+				t.Errorf("%s: %+v", tc.name, d)
+			}
+		}
+	}
+}
