@@ -1,0 +1,517 @@
+package webapi_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	_ "time/tzdata"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
+	"github.com/pb33f/libopenapi-validator/config"
+	yaml "go.yaml.in/yaml/v3"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/memory"
+	"github.com/mobilecred/mobilecred/internal/picture"
+	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/webapi"
+	"github.com/mobilecred/mobilecred/internal/webapi/openapi"
+)
+
+const account = "acme-origo"
+
+// world is the API over the real use cases, on the store in memory, with a provider and a postman of our own. Every answer it gives
+// is checked against the document of the API, and every request too unless it is meant to be wrong.
+type world struct {
+	t        *testing.T
+	now      time.Time
+	store    *memory.Store
+	provider *fakeProvider
+	mails    int
+	mailFate issuance.MailOutcome
+	handlers map[string]webapi.Handler // by function of the template
+	routes   map[string]route
+	log      bytes.Buffer
+	requests int
+	driven   map[string]map[int]bool // statuses seen by route key
+}
+
+// route is what the template says of a route key.
+type route struct{ function, scope string }
+
+func newWorld(t *testing.T) *world {
+	w := &world{
+		t: t, now: time.Date(2030, 1, 10, 9, 0, 0, 0, time.UTC), store: new(memory.Store),
+		provider: newFakeProvider(), routes: templateRoutes(t), driven: map[string]map[int]bool{},
+	}
+	normal := slog.Default()
+	slog.SetDefault(slog.New(slog.NewJSONHandler(&w.log, nil)))
+	t.Cleanup(func() {
+		slog.SetDefault(normal)
+		for _, secret := range []string{"Lovelace", "Hopper", "example.com", "BPEX", "QT6N", "Bearer", "ada.user"} {
+			if strings.Contains(w.log.String(), secret) {
+				t.Errorf("%q is in the log", secret)
+			}
+		}
+	})
+	now := func() time.Time { return w.now }
+	ids := 0
+	service := &issuance.Service{
+		Store: w.store, Providers: w, Mailer: w, Now: now,
+		NewID: func() string { ids++; return fmt.Sprintf("id-%04d", ids) },
+		Log:   slog.New(slog.DiscardHandler), Count: func(string) {},
+	}
+	w.handlers = map[string]webapi.Handler{
+		"AssignFunction":    webapi.NewAssign(service, now),
+		"RevokeFunction":    webapi.NewRevoke(service, now),
+		"DirectoryFunction": webapi.NewDirectory(service, w.store, []string{account, "other"}, picture.Normalize, now),
+		"LookupFunction":    webapi.NewLookup(w.store, now),
+		"WebhookFunction":   webhook,
+	}
+	return w
+}
+
+// webhook stands in for another package's function: it answers what a caller asks for, with the problems webapi makes for it.
+func webhook(_ context.Context, req events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+	switch req.Headers["x-answer"] {
+	case "401":
+		return webapi.Problem(req, credential.Refuse(webapi.CodeWrongSecret, "")), nil
+	case "503":
+		return webapi.Problem(req, errors.New("the bus is unwell")), nil
+	}
+	return events.APIGatewayV2HTTPResponse{StatusCode: 200}, nil
+}
+
+func (w *world) Provider(context.Context, string) (issuance.Provider, error) { return w.provider, nil }
+
+func (w *world) Send(context.Context, issuance.Letter) (issuance.MailOutcome, string) {
+	if w.mailFate == issuance.MailSent {
+		w.mails++
+	}
+	return w.mailFate, ""
+}
+
+// templateRoutes reads from template.yaml which function answers which route key, with which scope; "" for none.
+var templateRoutes = func() func(*testing.T) map[string]route {
+	read := sync.OnceValues(func() (map[string]route, error) {
+		data, err := os.ReadFile("../../template.yaml")
+		if err != nil {
+			return nil, err
+		}
+		var template struct {
+			Resources map[string]struct {
+				Properties struct {
+					Events map[string]struct {
+						Type       string `yaml:"Type"`
+						Properties struct {
+							Method string `yaml:"Method"`
+							Path   string `yaml:"Path"`
+							Auth   struct {
+								Scopes []string `yaml:"AuthorizationScopes"`
+							} `yaml:"Auth"`
+						} `yaml:"Properties"`
+					} `yaml:"Events"`
+				} `yaml:"Properties"`
+			} `yaml:"Resources"`
+		}
+		if err := yaml.Unmarshal(data, &template); err != nil {
+			return nil, err
+		}
+		routes := map[string]route{}
+		for name, resource := range template.Resources {
+			for _, e := range resource.Properties.Events {
+				if e.Type == "HttpApi" {
+					routes[e.Properties.Method+" "+e.Properties.Path] = route{name, strings.Join(e.Properties.Auth.Scopes, " ")}
+				}
+			}
+		}
+		return routes, nil
+	})
+	return func(t *testing.T) map[string]route {
+		t.Helper()
+		routes, err := read()
+		if err != nil || len(routes) == 0 {
+			t.Fatalf("no routes in the template: %v", err)
+		}
+		return routes
+	}
+}()
+
+// document builds the validator once: that takes a while.
+var document = sync.OnceValue(func() validator.Validator {
+	d, err := libopenapi.NewDocument(openapi.Document)
+	if err != nil {
+		panic(err)
+	}
+	v, errs := validator.NewValidator(d, config.WithFormatAssertions())
+	if len(errs) > 0 {
+		panic(errors.Join(errs...))
+	}
+	return v
+})
+
+// request is one call. The body is sent as JSON unless it is text or bytes; header names are as a client writes them.
+type request struct {
+	method, path string
+	body         any
+	header       map[string]string
+	wrong        bool // it breaks the document on purpose
+	noToken      bool
+}
+
+type answer struct {
+	status int
+	header map[string]string
+	body   string
+}
+
+func (a answer) json(t *testing.T) map[string]any {
+	t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
+		t.Fatalf("%d %q: %v", a.status, a.body, err)
+	}
+	return v
+}
+
+// at follows a path such as "provider.state" into the body.
+func (a answer) at(t *testing.T, path string) any {
+	t.Helper()
+	var v any = a.json(t)
+	for name := range strings.SplitSeq(path, ".") {
+		v = v.(map[string]any)[name]
+	}
+	return v
+}
+
+func (w *world) do(r request) answer {
+	w.t.Helper()
+	raw, _, _ := strings.Cut(r.path, "?")
+	key, params := w.match(r.method, raw)
+	full, err := url.Parse("https://api.example.com" + r.path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	body, contentType := encode(w.t, r.body)
+	headers := map[string]string{"authorization": "Bearer token"}
+	if contentType != "" {
+		headers["content-type"] = contentType
+	}
+	for k, v := range r.header {
+		if v == "-" {
+			delete(headers, strings.ToLower(k))
+			continue
+		}
+		headers[strings.ToLower(k)] = v
+	}
+	w.requests++
+	event := events.APIGatewayV2HTTPRequest{
+		Version: "2.0", RouteKey: key, RawPath: full.EscapedPath(), RawQueryString: full.RawQuery, Headers: headers, PathParameters: params, Body: string(body),
+		RequestContext: events.APIGatewayV2HTTPRequestContext{
+			RouteKey: key, RequestID: fmt.Sprintf("request-%d", w.requests),
+			HTTP: events.APIGatewayV2HTTPRequestContextHTTPDescription{Method: r.method, Path: raw},
+		},
+	}
+	// The gateway sends what it does not take for text as base64.
+	if strings.HasPrefix(contentType, "image/") {
+		event.Body, event.IsBase64Encoded = base64.StdEncoding.EncodeToString(body), true
+	}
+	if !r.noToken {
+		event.RequestContext.Authorizer = &events.APIGatewayV2HTTPRequestContextAuthorizerDescription{
+			JWT: &events.APIGatewayV2HTTPRequestContextAuthorizerJWTDescription{Claims: map[string]string{"sub": "portal-1"}},
+		}
+	}
+	for name, values := range full.Query() {
+		if event.QueryStringParameters == nil {
+			event.QueryStringParameters = map[string]string{}
+		}
+		event.QueryStringParameters[name] = strings.Join(values, ",")
+	}
+	response, err := w.handlers[w.routes[key].function](w.t.Context(), event)
+	if err != nil {
+		w.t.Fatalf("%s %s: %v", r.method, r.path, err)
+	}
+	if w.driven[key] == nil {
+		w.driven[key] = map[int]bool{}
+	}
+	w.driven[key][response.StatusCode] = true
+	w.check(r, full, headers, body, response)
+	return answer{response.StatusCode, response.Headers, response.Body}
+}
+
+// check holds a request and its answer against the document.
+func (w *world) check(r request, full *url.URL, headers map[string]string, body []byte, response events.APIGatewayV2HTTPResponse) {
+	w.t.Helper()
+	sent := func() *http.Request {
+		h, _ := http.NewRequestWithContext(w.t.Context(), r.method, full.String(), bytes.NewReader(body))
+		for k, v := range headers {
+			h.Header.Set(k, v)
+		}
+		return h
+	}
+	if !r.wrong {
+		if ok, errs := document().ValidateHttpRequestSync(sent()); !ok {
+			for _, e := range errs {
+				w.t.Errorf("%s %s is not in the document: %s: %s %v", r.method, r.path, e.Message, e.Reason, e.SchemaValidationErrors)
+			}
+		}
+	}
+	got := &http.Response{StatusCode: response.StatusCode, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(response.Body))}
+	for k, v := range response.Headers {
+		got.Header.Set(k, v)
+	}
+	if ok, errs := document().ValidateHttpResponse(sent(), got); !ok {
+		for _, e := range errs {
+			w.t.Errorf("%s %s: answer %d is not in the document: %s: %s %v\n%s", r.method, r.path, response.StatusCode, e.Message, e.Reason, e.SchemaValidationErrors, response.Body)
+		}
+	}
+}
+
+// match finds the route key as the gateway does: fixed parts before variable ones.
+func (w *world) match(method, path string) (string, map[string]string) {
+	w.t.Helper()
+	parts := strings.Split(path, "/")
+	for _, key := range slices.Sorted(maps.Keys(w.routes)) {
+		m, template, _ := strings.Cut(key, " ")
+		names := strings.Split(template, "/")
+		if m != method || len(names) != len(parts) {
+			continue
+		}
+		params, ok := map[string]string{}, true
+		for i, name := range names {
+			if strings.HasPrefix(name, "{") {
+				value, err := url.PathUnescape(parts[i])
+				ok = ok && err == nil
+				params[strings.Trim(name, "{}")] = value
+			} else {
+				ok = ok && name == parts[i]
+			}
+		}
+		if ok {
+			return key, params
+		}
+	}
+	w.t.Fatalf("the template has no route for %s %s", method, path)
+	return "", nil
+}
+
+func encode(t *testing.T, body any) (data []byte, contentType string) {
+	t.Helper()
+	switch b := body.(type) {
+	case nil:
+		return nil, ""
+	case string:
+		return []byte(b), "application/json"
+	case []byte:
+		return b, "image/png"
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data, "application/json"
+}
+
+type m = map[string]any
+
+func (w *world) get(path string) answer {
+	w.t.Helper()
+	return w.do(request{method: "GET", path: path})
+}
+
+func (w *world) put(path string, body any) answer {
+	w.t.Helper()
+	return w.do(request{method: "PUT", path: path, body: body})
+}
+
+func (w *world) post(path string, body any, header ...string) answer {
+	w.t.Helper()
+	r := request{method: "POST", path: path, body: body, header: map[string]string{}}
+	for i := 0; i < len(header); i += 2 {
+		r.header[header[i]] = header[i+1]
+	}
+	return w.do(r)
+}
+
+func (w *world) delete(path string) answer {
+	w.t.Helper()
+	return w.do(request{method: "DELETE", path: path})
+}
+
+// want stops the test when an answer has another status.
+func (a answer) want(t *testing.T, status int) answer {
+	t.Helper()
+	if a.status != status {
+		t.Fatalf("got %d, want %d: %s", a.status, status, a.body)
+	}
+	return a
+}
+
+var (
+	hq  = m{"name": "HQ employees", "account": account, "partNumber": "MID-SUB-CRD_FTPN_1001"}
+	ada = m{"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com"}
+)
+
+// settled is a world with the profile hq and the holder E-1.
+func settled(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.put("/v1/profiles/hq", hq).want(t, 201)
+	w.put("/v1/holders/E-1", ada).want(t, 201)
+	return w
+}
+
+// assigned gives E-1 a credential and returns its path.
+func (w *world) assigned() string {
+	w.t.Helper()
+	return w.post("/v1/holders/E-1/credentials", m{}).want(w.t, 201).header["Location"]
+}
+
+// happens lets an event happen to a credential, as if the provider had told of it.
+func (w *world) happens(path string, e credential.Event) {
+	w.t.Helper()
+	c, err := w.store.Credential(w.t.Context(), "E-1", path[strings.LastIndex(path, "/")+1:])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c, entry, err := credential.Apply(c, e, w.now)
+	if err != nil || entry == nil {
+		w.t.Fatalf("%s changes nothing: %v", e.Kind, err)
+	}
+	if e.Kind == credential.Accepted || e.Kind == credential.ActivatedOnDevice {
+		w.provider.accept(c.InvitationRef)
+	}
+	change := credential.Change{At: w.now, Credentials: []credential.Credential{c}, History: []credential.HistoryEntry{*entry}}
+	if err := w.store.Commit(w.t.Context(), change); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// fakeProvider is a provider with users and a pool; failing is what every call then fails with.
+type fakeProvider struct {
+	users   map[string]*provider.User
+	emails  map[string]string // address to user
+	issued  int
+	pool    int
+	failing error
+}
+
+func newFakeProvider() *fakeProvider {
+	return &fakeProvider{users: map[string]*provider.User{}, emails: map[string]string{}, pool: 100}
+}
+
+func (p *fakeProvider) FindUser(ctx context.Context, person provider.Person) (provider.User, error) {
+	id, ok := p.emails[person.Email]
+	if !ok && p.failing == nil {
+		return provider.User{}, provider.ErrNotFound
+	}
+	u, err := p.User(ctx, id)
+	if err == nil && u.ExternalID != person.ExternalID {
+		return provider.User{}, provider.ErrEmailInUse
+	}
+	return u, err
+}
+
+func (p *fakeProvider) User(_ context.Context, userID string) (provider.User, error) {
+	if p.failing != nil {
+		return provider.User{}, p.failing
+	}
+	u, ok := p.users[userID]
+	if !ok {
+		return provider.User{}, provider.ErrNotFound
+	}
+	copied := *u
+	copied.Invitations, copied.Credentials = slices.Clone(u.Invitations), slices.Clone(u.Credentials)
+	return copied, nil
+}
+
+func (p *fakeProvider) Reserve(_ context.Context, userID string, person provider.Person, partNumber string) (credential.Reserved, error) {
+	if p.failing != nil {
+		return credential.Reserved{}, p.failing
+	}
+	if p.pool == 0 {
+		return credential.Reserved{}, provider.ErrEmpty
+	}
+	p.pool--
+	p.issued++
+	n := fmt.Sprint(p.issued)
+	if userID == "" {
+		userID = "user-" + n
+		p.users[userID] = &provider.User{ID: userID, ExternalID: person.ExternalID}
+		p.emails[person.Email] = userID
+	}
+	u := p.users[userID]
+	mobile := credential.MobileID{ID: partNumber + ":" + n, Number: n, Format: "H10301", FacilityCode: "42"}
+	expires := time.Date(2030, 3, 1, 0, 0, 0, 0, time.UTC)
+	u.Invitations = append(u.Invitations, provider.Invitation{ID: "i" + n, Status: provider.InvitationPending, Code: "BPEX-LQTC-4E33-QT6N", ExpiresAt: &expires})
+	u.Credentials = append(u.Credentials, provider.Credential{ID: "c" + n, PartNumber: partNumber, MobileID: mobile})
+	return credential.Reserved{UserID: userID, InvitationRef: "i" + n, CredentialRef: "c" + n, Mobile: &mobile, Code: "BPEX-LQTC-4E33-QT6N", ExpiresAt: &expires}, nil
+}
+
+func (p *fakeProvider) Cancel(ctx context.Context, ref string) error {
+	for _, u := range p.users {
+		for i := range u.Invitations {
+			if u.Invitations[i].ID == ref && p.failing == nil {
+				u.Invitations[i].Status = provider.InvitationCancelled
+				return p.Revoke(ctx, "c"+ref[1:])
+			}
+		}
+	}
+	return p.failing
+}
+
+// accept is the holder redeeming the code of an invitation.
+func (p *fakeProvider) accept(ref string) {
+	for _, u := range p.users {
+		for i := range u.Invitations {
+			if u.Invitations[i].ID == ref {
+				u.Invitations[i].Status = provider.InvitationAccepted
+			}
+		}
+	}
+}
+
+func (p *fakeProvider) Revoke(_ context.Context, ref string) error {
+	if p.failing != nil {
+		return p.failing
+	}
+	for _, u := range p.users {
+		u.Credentials = slices.DeleteFunc(u.Credentials, func(c provider.Credential) bool { return c.ID == ref })
+	}
+	return nil
+}
+
+func (p *fakeProvider) DeleteUser(_ context.Context, id string) error {
+	delete(p.users, id)
+	maps.DeleteFunc(p.emails, func(_, user string) bool { return user == id })
+	return p.failing
+}
+
+func (p *fakeProvider) UpdateUser(context.Context, string, provider.Person) error { return p.failing }
+func (p *fakeProvider) SetPhoto(context.Context, string, credential.Picture) (string, error) {
+	return "photo", p.failing
+}
+func (p *fakeProvider) RemovePhoto(context.Context, string, string) error { return p.failing }
+func (p *fakeProvider) Stock(context.Context, string) (provider.Stock, error) {
+	return provider.Stock{}, p.failing
+}
+func (p *fakeProvider) Feed(context.Context, string, time.Time) (provider.Feed, error) {
+	return provider.Feed{}, p.failing
+}
