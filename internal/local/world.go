@@ -160,8 +160,14 @@ func (r *runner) phone(req *http.Request) (any, error) {
 		err = r.sim.Redeem(id, body.Code)
 	case "decline":
 		err = r.sim.Decline(body.Code)
+	case "accept":
+		err = r.sim.Accept(id, body.Code)
+	case "sync":
+		err = r.sim.Sync(id)
+	case "remove":
+		err = r.sim.Remove(id)
 	default:
-		err = refusal{http.StatusNotFound, "a phone can redeem or decline"}
+		err = refusal{http.StatusNotFound, "a phone can redeem, decline, accept, sync or be removed"}
 	}
 	if err != nil {
 		return nil, refused(err)

@@ -95,7 +95,7 @@ func invitationBody(inv *invitation) map[string]any {
 
 func credentialBody(st *state, c *credential) map[string]any {
 	status := "ISSUE_INITIATED"
-	if c.Container != "" {
+	if c.Container != "" && !c.Issuing {
 		status = "ISSUED"
 	}
 	return map[string]any{"id": c.ID, "partNumber": c.PartNumber, "partnumberFriendlyName": st.partNumber(c.PartNumber).FriendlyName,

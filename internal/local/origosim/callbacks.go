@@ -145,8 +145,8 @@ func (s *Sim) invitationEvent(u *user, inv *invitation, status string) cloudEven
 	return e
 }
 
-func (s *Sim) endpointEvent(u *user, deviceID string) cloudEvent {
-	e := s.event("com.origo.mi.endpoint", "credential-container", deviceID, u, "ENDPOINT_ACTIVE")
+func (s *Sim) endpointEvent(u *user, deviceID, status string) cloudEvent {
+	e := s.event("com.origo.mi.endpoint", "credential-container", deviceID, u, status)
 	e.Data["endpointId"], e.Data["endpointModel"] = deviceID, modelOf(deviceID).name
 	return e
 }

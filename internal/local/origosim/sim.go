@@ -26,6 +26,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -144,7 +145,13 @@ func (s *Sim) Tick() error {
 
 // Redeem enters an invitation code in the app on a phone: the invitation is acknowledged and its mobile ID issued to
 // the phone, for ever spent. It fails with [ErrUnknownCode], [ErrDead] or [ErrTaken].
-func (s *Sim) Redeem(deviceID, code string) error {
+func (s *Sim) Redeem(deviceID, code string) error { return s.accept(deviceID, code, false) }
+
+// Accept enters an invitation code into the app on a phone that cannot fetch the credential yet: minutes can lie between acceptance
+// and issue. Sync does the rest. It fails as [Sim.Redeem] does.
+func (s *Sim) Accept(deviceID, code string) error { return s.accept(deviceID, code, true) }
+
+func (s *Sim) accept(deviceID, code string, later bool) error {
 	return s.change(func(st *state, now time.Time) error {
 		u, inv, err := st.pending(code)
 		if err != nil {
@@ -156,13 +163,53 @@ func (s *Sim) Redeem(deviceID, code string) error {
 		}
 		inv.Status = acknowledged
 		u.addContainer(deviceID)
-		events := []cloudEvent{s.invitationEvent(u, inv, "INVITATION_ACKNOWLEDGED"), s.endpointEvent(u, deviceID)}
+		events := []cloudEvent{s.invitationEvent(u, inv, "INVITATION_ACKNOWLEDGED"), s.endpointEvent(u, deviceID, "ENDPOINT_ACTIVE")}
 		if c != nil {
-			c.Container = deviceID
+			c.Container, c.Issuing = deviceID, true
 			st.partNumber(c.PartNumber).Spent[c.Card] = true
-			events = append(events, s.credentialEvent(u, c, "CREDENTIAL_ISSUED"))
+		}
+		if !later {
+			events = append(events, s.issue(st, deviceID)...)
 		}
 		st.emit(now, events...)
+		return nil
+	})
+}
+
+// Sync is the phone fetching what was accepted on it and has not been issued.
+func (s *Sim) Sync(deviceID string) error {
+	return s.change(func(st *state, now time.Time) error {
+		if events := s.issue(st, deviceID); len(events) > 0 {
+			st.emit(now, events...)
+		}
+		return nil
+	})
+}
+
+func (s *Sim) issue(st *state, deviceID string) (events []cloudEvent) {
+	for _, u := range st.Users {
+		for _, c := range u.Credentials {
+			if c.Container == deviceID && c.Issuing {
+				c.Issuing = false
+				events = append(events, s.credentialEvent(u, c, "CREDENTIAL_ISSUED"))
+			}
+		}
+	}
+	return events
+}
+
+// Remove is the phone being removed at the provider, by its owner in the app or by an administrator: what is on it is gone for ever,
+// without a word about each credential.
+func (s *Sim) Remove(deviceID string) error {
+	return s.change(func(st *state, now time.Time) error {
+		for _, u := range st.Users {
+			if !slices.Contains(u.Containers, deviceID) {
+				continue
+			}
+			u.Containers = slices.DeleteFunc(u.Containers, func(id string) bool { return id == deviceID })
+			u.removeCredentials(func(c *credential) bool { return c.Container == deviceID })
+			st.emit(now, s.endpointEvent(u, deviceID, "ENDPOINT_INACTIVE"))
+		}
 		return nil
 	})
 }

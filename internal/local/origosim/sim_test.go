@@ -60,6 +60,30 @@ func TestAssignRedeemRevoke(t *testing.T) {
 	w.wantInvitation(in, "ACKNOWLEDGED", "")
 }
 
+func TestAcceptedOnAPhoneThatFetchesItLaterAndIsRemoved(t *testing.T) {
+	w := newWorld(t)
+	created := w.call(201, "POST", "users", person("ngozi", hq))
+	in := w.invited(int64(created.body["id"].(float64)), created)
+	w.ok(w.Accept("phone-a", in.code))
+	accepted := w.getUser(in.user)
+	if status := accepted.at(t, urn+"CredentialContainer", 0, urn+"Credential", 0, "status"); status != "ISSUE_INITIATED" {
+		t.Errorf("accepted, but %v", status)
+	}
+	if w.badges("phone-a") != "" {
+		t.Error("the phone has a badge it has not fetched")
+	}
+	w.wantPool("57 58 59 60", "56", "")
+	w.ok(w.Sync("phone-a"))
+	w.wantPool("57 58 59 60", "", "56")
+	w.ok(w.Remove("phone-a"))
+	if removed := w.getUser(in.user); removed.body[urn+"CredentialContainer"] != nil {
+		t.Errorf("after removal: %s", removed.raw)
+	}
+	w.wantPool("57 58 59 60", "", "")
+	equal(t, "events", w.statuses(0), []string{"USER_CREATED", "INVITATION_PENDING", "CREDENTIAL_RESERVED",
+		"INVITATION_ACKNOWLEDGED", "ENDPOINT_ACTIVE", "CREDENTIAL_ISSUED", "ENDPOINT_INACTIVE"})
+}
+
 func TestShapes(t *testing.T) {
 	w := newWorld(t)
 	in := w.assign("ngozi", hq)

@@ -57,12 +57,14 @@ type invitation struct {
 	Credential int64
 }
 
-// credential is one mobile ID in one user's hands: reserved, or issued when Container names a phone.
+// credential is one mobile ID in one user's hands: reserved, or issued when Container names a phone; while Issuing it is on its way
+// there.
 type credential struct {
 	ID         int64
 	PartNumber string
 	Card       int
 	Container  string `json:",omitempty"`
+	Issuing    bool   `json:",omitempty"`
 }
 
 type partNumber struct {

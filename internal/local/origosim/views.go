@@ -68,7 +68,7 @@ func (s *Sim) State() State {
 			for _, c := range u.Credentials {
 				switch {
 				case c.PartNumber != p.PartNumber:
-				case c.Container == "":
+				case c.Container == "", c.Issuing:
 					reserved[c.Card] = true
 				default:
 					issued[c.Card] = true
@@ -141,7 +141,7 @@ func (st *state) phone(deviceID string) Phone {
 	phone := Phone{DeviceID: deviceID, Badges: []Badge{}}
 	for _, u := range st.Users {
 		for _, c := range u.Credentials {
-			if c.Container == deviceID {
+			if c.Container == deviceID && !c.Issuing {
 				phone.Badges = append(phone.Badges, Badge{MobileID: c.mobileID(), HolderName: u.GivenName + " " + u.FamilyName,
 					HasPicture: u.hasPicture(), Profile: st.partNumber(c.PartNumber).FriendlyName})
 			}
