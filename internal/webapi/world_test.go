@@ -515,3 +515,7 @@ func (p *fakeProvider) Stock(context.Context, string) (provider.Stock, error) {
 func (p *fakeProvider) Feed(context.Context, string, time.Time) (provider.Feed, error) {
 	return provider.Feed{}, p.failing
 }
+
+func eventWithID(id string) events.APIGatewayV2HTTPRequest {
+	return events.APIGatewayV2HTTPRequest{RequestContext: events.APIGatewayV2HTTPRequestContext{RequestID: id}}
+}
