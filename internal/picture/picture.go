@@ -13,6 +13,7 @@ import (
 	"image/color"
 	"image/jpeg"
 	_ "image/png" // the other format that is read
+	"runtime"
 
 	"golang.org/x/image/draw"
 
@@ -43,6 +44,10 @@ func Normalize(data []byte) (credential.Picture, error) {
 	if config.Width > maxSide || config.Height > maxSide || config.Width*config.Height > maxPixels {
 		return credential.Picture{}, credential.Invalid(credential.FieldError{
 			Code: "too_large", Detail: "The picture has more than 20 million pixels, or more than 10000 on one side."})
+	}
+	if config.Width*config.Height > maxPixels/8 {
+		// A function keeps its memory between invocations: without this the picture before, long done with, would count double.
+		runtime.GC()
 	}
 	source, _, err := image.Decode(bytes.NewReader(data))
 	if err != nil {
