@@ -26,13 +26,16 @@ import (
 	"github.com/pb33f/libopenapi-validator/config"
 	yaml "go.yaml.in/yaml/v3"
 
+	"github.com/mobilecred/mobilecred/internal/bus"
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
 	"github.com/mobilecred/mobilecred/internal/memory"
 	"github.com/mobilecred/mobilecred/internal/picture"
 	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/provider/accounts"
 	"github.com/mobilecred/mobilecred/internal/webapi"
 	"github.com/mobilecred/mobilecred/internal/webapi/openapi"
+	"github.com/mobilecred/mobilecred/internal/webhook"
 )
 
 const account = "acme-origo"
@@ -46,6 +49,7 @@ type world struct {
 	provider *fakeProvider
 	mails    int
 	mailFate issuance.MailOutcome
+	busFails error
 	handlers map[string]webapi.Handler // by function of the template
 	routes   map[string]route
 	log      bytes.Buffer
@@ -65,7 +69,7 @@ func newWorld(t *testing.T) *world {
 	slog.SetDefault(slog.New(slog.NewJSONHandler(&w.log, nil)))
 	t.Cleanup(func() {
 		slog.SetDefault(normal)
-		for _, secret := range []string{"Lovelace", "Hopper", "example.com", "BPEX", "QT6N", "Bearer", "ada.user"} {
+		for _, secret := range []string{"Lovelace", "Hopper", "example.com", "BPEX", "QT6N", "Bearer", "ada.user", "s3cret"} {
 			if strings.Contains(w.log.String(), secret) {
 				t.Errorf("%q is in the log", secret)
 			}
@@ -83,21 +87,20 @@ func newWorld(t *testing.T) *world {
 		"RevokeFunction":    webapi.NewRevoke(service, now),
 		"DirectoryFunction": webapi.NewDirectory(service, w.store, []string{account, "other"}, picture.Normalize, now),
 		"LookupFunction":    webapi.NewLookup(w.store, now),
-		"WebhookFunction":   webhook,
+		"WebhookFunction":   (&webhook.Handler{Accounts: w, Bus: w, Count: func(string) {}, Log: slog.Default()}).Handle,
 	}
 	return w
 }
 
-// webhook stands in for another package's function: it answers what a caller asks for, with the problems webapi makes for it.
-func webhook(_ context.Context, req events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
-	switch req.Headers["x-answer"] {
-	case "401":
-		return webapi.Problem(req, credential.Refuse(webapi.CodeWrongSecret, "")), nil
-	case "503":
-		return webapi.Problem(req, errors.New("the bus is unwell")), nil
+// Account and Publish make the world what the webhook needs.
+func (w *world) Account(_ context.Context, name string) (accounts.Account, error) {
+	if name != account {
+		return accounts.Account{}, accounts.ErrUnknown
 	}
-	return events.APIGatewayV2HTTPResponse{StatusCode: 200}, nil
+	return accounts.Account{Name: account, Type: "origo", WebhookHeader: "X-Webhook-Secret", WebhookSecrets: []credential.Secret{"s3cret"}}, nil
 }
+
+func (w *world) Publish(context.Context, []bus.Entry) error { return w.busFails }
 
 func (w *world) Provider(context.Context, string) (issuance.Provider, error) { return w.provider, nil }
 
