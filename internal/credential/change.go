@@ -2,6 +2,7 @@ package credential
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -147,6 +148,20 @@ type Change struct {
 	Seen         []Seen // must be absent
 	Idempotency  *Idempotency
 	Touch        []Touch
+}
+
+// Touches returns one touch for each work item: a transaction acts once on an item.
+func (c Change) Touches() []Touch {
+	var merged []Touch
+	for _, t := range c.Touch {
+		i := slices.IndexFunc(merged, func(m Touch) bool { return m.HolderID == t.HolderID && m.Account == t.Account })
+		if i < 0 {
+			merged = append(merged, t)
+		} else if t.Unclaimed {
+			merged[i].Unclaimed = true
+		}
+	}
+	return merged
 }
 
 // Outage is an account's trouble: it belongs to the account, not to its rows. NextProbe is when one of them may try again.

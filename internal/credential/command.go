@@ -1,7 +1,5 @@
 package credential
 
-import "time"
-
 // Request is what every command knows of the call that carries it.
 type Request struct {
 	Actor Actor
@@ -73,18 +71,4 @@ type Result struct {
 	Credential Credential
 	Holder     Holder
 	Replayed   bool
-}
-
-// Page asks for a part of the list of a profile's credentials. Status is empty for all; Cursor is empty for the first page.
-type Page struct {
-	ProfileID string
-	Status    Status
-	Limit     int
-	Cursor    string
-}
-
-// Window is the span in which an account's calls are counted.
-type Window struct {
-	Start  time.Time
-	Length time.Duration
 }

@@ -3,7 +3,6 @@ package dynamo
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -78,7 +77,7 @@ func (t *transaction) build(c credential.Change) {
 		t.remove(pictureKey(c.DropPicture), "", nil)
 	}
 	for _, row := range c.Credentials {
-		t.putVersion(credentialKey(row.HolderID, row.ID), row, row.Revision, item{"listKey": text(stamp(row.CreatedAt) + "#" + row.ID)})
+		t.putVersion(credentialKey(row.HolderID, row.ID), row, row.Revision, item{"listKey": text(credential.ListKey(row))})
 	}
 	for _, h := range c.History {
 		t.put(historyKey(h), h, nil, absent, nil)
@@ -108,23 +107,9 @@ func (t *transaction) build(c credential.Change) {
 		t.put(idempotencyKey(i.HolderID, i.Hash), i, item{"ttl": expiry(i.ExpiresAt)},
 			absent+" OR #expiresAt <= :at", item{":at": moment(c.At)})
 	}
-	for _, touch := range mergeTouches(c.Touch) {
+	for _, touch := range c.Touches() {
 		t.touch(touch, c)
 	}
-}
-
-// mergeTouches makes one of the touches of the same work item: a transaction acts once on an item.
-func mergeTouches(touches []credential.Touch) []credential.Touch {
-	var merged []credential.Touch
-	for _, t := range touches {
-		i := slices.IndexFunc(merged, func(m credential.Touch) bool { return m.HolderID == t.HolderID && m.Account == t.Account })
-		if i < 0 {
-			merged = append(merged, t)
-		} else if t.Unclaimed {
-			merged[i].Unclaimed = true
-		}
-	}
-	return merged
 }
 
 func (t *transaction) touch(touch credential.Touch, c credential.Change) {

@@ -107,10 +107,7 @@ func budgetKey(account string, window time.Time) pair {
 	return pair{"ACCOUNT#" + account, "BUDGET#" + stamp(window)}
 }
 
-// stampLayout is of fixed width, so that texts sort as times do.
-const stampLayout = "2006-01-02T15:04:05.000Z"
-
-func stamp(t time.Time) string { return t.UTC().Format(stampLayout) }
+func stamp(t time.Time) string { return t.UTC().Format(credential.StampLayout) }
 
 func text(s string) types.AttributeValue      { return &types.AttributeValueMemberS{Value: s} }
 func moment(t time.Time) types.AttributeValue { return text(stamp(t)) }

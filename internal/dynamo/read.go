@@ -2,11 +2,8 @@ package dynamo
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -147,7 +144,7 @@ type listed struct {
 // lag; what they say is read from the rows.
 func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) {
 	limit := max(page.Limit, 1)
-	after, err := position(page)
+	after, err := page.Position()
 	if err != nil {
 		return nil, "", err
 	}
@@ -165,7 +162,7 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 			if len(entries) == 0 && !more {
 				after = ""
 			}
-			return found, cursor(page.ProfileID, after), nil
+			return found, page.CursorAfter(after), nil
 		}
 		rows, err := s.rows(ctx, entries)
 		if err != nil {
@@ -173,7 +170,7 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 		}
 		for _, e := range entries {
 			if len(found) == limit {
-				return found, cursor(page.ProfileID, after), nil
+				return found, page.CursorAfter(after), nil
 			}
 			after = e.ListKey
 			examined++
@@ -185,7 +182,7 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 			return found, "", nil
 		}
 	}
-	return found, cursor(page.ProfileID, after), nil
+	return found, page.CursorAfter(after), nil
 }
 
 // listed reads up to size entries of a profile's list after a position.
@@ -245,27 +242,4 @@ func (s *Store) rows(ctx context.Context, entries []listed) (map[pair]credential
 		keys = out.UnprocessedKeys[s.table].Keys
 	}
 	return rows, nil
-}
-
-// A cursor is the profile and the list key of the last entry examined.
-
-func cursor(profileID, after string) string {
-	if after == "" {
-		return ""
-	}
-	return base64.RawURLEncoding.EncodeToString([]byte(profileID + "\x00" + after))
-}
-
-// position returns the list key after which a page starts. It is strict, for a cursor comes from outside and becomes part of a query.
-func position(page credential.Page) (string, error) {
-	if page.Cursor == "" {
-		return "", nil
-	}
-	decoded, err := base64.RawURLEncoding.DecodeString(page.Cursor)
-	profileID, after, _ := strings.Cut(string(decoded), "\x00")
-	at, id, _ := strings.Cut(after, "#")
-	if _, e := time.Parse(stampLayout, at); err != nil || e != nil || profileID != page.ProfileID || id == "" || len(id) > 64 {
-		return "", credential.Refuse(credential.CodeInvalidCursor, "The cursor is not one of this list.")
-	}
-	return after, nil
 }

@@ -7,7 +7,6 @@ package memory
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"reflect"
 	"slices"
@@ -156,7 +155,7 @@ func actions(c credential.Change) []action {
 			return !there || !o.ExpiresAt.After(cut(c.At))
 		}))
 	}
-	for _, t := range mergeTouches(c.Touch) {
+	for _, t := range c.Touches() {
 		add(action{workKey(t.HolderID, t.Account), func(old any) bool {
 			o, _ := old.(credential.WorkItem)
 			return !t.Unclaimed || !o.Claim.Active(cut(c.At))
@@ -169,20 +168,6 @@ func actions(c credential.Change) []action {
 		}})
 	}
 	return as
-}
-
-// mergeTouches makes one of the touches of the same work item: a transaction acts once on an item.
-func mergeTouches(touches []credential.Touch) []credential.Touch {
-	var merged []credential.Touch
-	for _, t := range touches {
-		i := slices.IndexFunc(merged, func(m credential.Touch) bool { return m.HolderID == t.HolderID && m.Account == t.Account })
-		if i < 0 {
-			merged = append(merged, t)
-		} else if t.Unclaimed {
-			merged[i].Unclaimed = true
-		}
-	}
-	return merged
 }
 
 func takenBy(old any, credentialID string) bool {
@@ -517,12 +502,12 @@ func (s *Store) History(ctx context.Context, holderID, credentialID string) ([]c
 // end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status asked for. A cursor of
 // another profile, or none of ours, is refused with credential.CodeInvalidCursor.
 func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) {
-	after, err := position(page)
+	after, err := page.Position()
 	if err != nil {
 		return nil, "", err
 	}
 	rows, err := all(ctx, s, "ListCredentials", func(c credential.Credential) bool {
-		return c.ProfileID == page.ProfileID && (after == "" || listKey(c) < after)
+		return c.ProfileID == page.ProfileID && (after == "" || credential.ListKey(c) < after)
 	}, func(a, b credential.Credential) int { return byCreation(b, a) })
 	if err != nil {
 		return nil, "", err
@@ -531,31 +516,13 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 	var items []credential.Credential
 	for i, row := range rows {
 		if len(items) == limit || i == maxExamined {
-			return items, base64.RawURLEncoding.EncodeToString([]byte(page.ProfileID + "\x00" + listKey(rows[i-1]))), nil
+			return items, page.CursorAfter(credential.ListKey(rows[i-1])), nil
 		}
 		if page.Status == "" || row.Status == page.Status {
 			items = append(items, row)
 		}
 	}
 	return items, "", nil
-}
-
-const stampLayout = "2006-01-02T15:04:05.000Z"
-
-func listKey(c credential.Credential) string { return c.CreatedAt.Format(stampLayout) + "#" + c.ID }
-
-// position returns the list key after which a page starts.
-func position(page credential.Page) (string, error) {
-	if page.Cursor == "" {
-		return "", nil
-	}
-	decoded, err := base64.RawURLEncoding.DecodeString(page.Cursor)
-	profileID, after, _ := strings.Cut(string(decoded), "\x00")
-	at, id, _ := strings.Cut(after, "#")
-	if _, e := time.Parse(stampLayout, at); err != nil || e != nil || profileID != page.ProfileID || id == "" || len(id) > 64 {
-		return "", credential.Refuse(credential.CodeInvalidCursor, "The cursor is not one of this list.")
-	}
-	return after, nil
 }
 
 // cut brings a time into the form it is stored in.

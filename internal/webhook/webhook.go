@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -111,9 +112,12 @@ func (h *Handler) receive(ctx context.Context, req events.APIGatewayV2HTTPReques
 		h.Log.WarnContext(ctx, "event rejected", "account", account.Name, "type", r.Type, "id", r.ID, "reason", r.Reason)
 	}
 	done := result{Accepted: count(users), Rejected: len(rejected)}
-	entries := make([]bus.Entry, len(users))
-	for i, u := range users {
-		entries[i] = bus.Entry{DetailType: bus.ProviderUserChanged, Detail: u}
+	var entries []bus.Entry
+	for _, u := range users {
+		u.Facts = slices.DeleteFunc(u.Facts, func(f provider.Fact) bool { return f.Status == provider.FactOther })
+		if len(u.Facts) > 0 {
+			entries = append(entries, bus.Entry{DetailType: bus.ProviderUserChanged, Detail: u})
+		}
 	}
 	if err := h.Bus.Publish(ctx, entries); err != nil {
 		return result{}, err

@@ -10,8 +10,6 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
-const partURN = urn + "PartNumber"
-
 type part struct {
 	ID          id                         `json:"id"`
 	Meta        meta                       `json:"meta"`

@@ -1,0 +1,44 @@
+package credential
+
+import (
+	"encoding/base64"
+	"strings"
+	"time"
+)
+
+// Page asks for a part of the list of a profile's credentials. Status is empty for all; Cursor is empty for the first page.
+type Page struct {
+	ProfileID string
+	Status    Status
+	Limit     int
+	Cursor    string
+}
+
+// StampLayout writes times with whole milliseconds in a fixed width, so that texts sort as times do.
+const StampLayout = "2006-01-02T15:04:05.000Z"
+
+// ListKey is the place of a credential in its profile's list.
+func ListKey(c Credential) string { return c.CreatedAt.UTC().Format(StampLayout) + "#" + c.ID }
+
+// CursorAfter is the cursor of the page that goes on after the list key of the last entry examined; empty for none.
+func (p Page) CursorAfter(listKey string) string {
+	if listKey == "" {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString([]byte(p.ProfileID + "\x00" + listKey))
+}
+
+// Position is the list key after which the page starts, empty for the first. It is strict, for a cursor comes from outside and
+// becomes part of a query: CodeInvalidCursor for one of another profile, or none of ours.
+func (p Page) Position() (string, error) {
+	if p.Cursor == "" {
+		return "", nil
+	}
+	decoded, err := base64.RawURLEncoding.DecodeString(p.Cursor)
+	profileID, after, _ := strings.Cut(string(decoded), "\x00")
+	at, id, _ := strings.Cut(after, "#")
+	if _, e := time.Parse(StampLayout, at); err != nil || e != nil || profileID != p.ProfileID || id == "" || len(id) > 64 {
+		return "", Refuse(CodeInvalidCursor, "The cursor is not one of this list.")
+	}
+	return after, nil
+}
