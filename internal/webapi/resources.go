@@ -8,8 +8,9 @@ import (
 func newProfile() credential.Profile {
 	return credential.Profile{
 		App: credential.App{
-			Name:      "HID Mobile Access",
-			AppleURL:  "https://apps.apple.com/app/hid-mobile-access/id827374007",
+			Name: "HID Mobile Access",
+			// A search, not a number: sources disagree on the app's, and a wrong one would lead to somebody else's app.
+			AppleURL:  "https://apps.apple.com/search?term=HID%20Mobile%20Access",
 			GoogleURL: "https://play.google.com/store/apps/details?id=com.hidglobal.mobilekeys.android.v3",
 		},
 		InvitationDays: 7,

@@ -25,7 +25,7 @@ func TestProfileInJSON(t *testing.T) {
 	w := newWorld(t)
 	shortest := w.put("/v1/profiles/hq", hq).want(t, 201)
 	same(t, shortest.body, `{"id":"hq","name":"HQ employees","description":"","account":"acme-origo","partNumber":"MID-SUB-CRD_FTPN_1001",
-		"app":{"name":"HID Mobile Access","appleUrl":"https://apps.apple.com/app/hid-mobile-access/id827374007",
+		"app":{"name":"HID Mobile Access","appleUrl":"https://apps.apple.com/search?term=HID%20Mobile%20Access",
 			"googleUrl":"https://play.google.com/store/apps/details?id=com.hidglobal.mobilekeys.android.v3"},
 		"invitationDays":7,"locale":"en","timeZone":"UTC",
 		"sender":{"name":"","replyTo":"","company":"","logoUrl":null,"color":"#1f4e79","support":""},"lowStock":10,"retired":false,"stock":null}`)
