@@ -169,6 +169,18 @@ func (m *Mapping) advance(ctx context.Context, s shard, p *position) (bool, erro
 		p.Done = err == nil && closed
 		return p.Done, err
 	}
+	last := records[len(records)-1].seq
+	if records, err = m.wanted(records); err != nil {
+		return false, err
+	}
+	if len(records) == 0 {
+		*p = position{After: last}
+		return true, nil
+	}
+	if p.Limit > 0 && p.Limit < len(records) {
+		records = records[:p.Limit]
+		last = records[p.Limit-1].seq
+	}
 	payload, err := m.payload(records)
 	if err != nil {
 		return false, err
@@ -177,15 +189,38 @@ func (m *Mapping) advance(ctx context.Context, s shard, p *position) (bool, erro
 	if ctx.Err() != nil {
 		return false, nil // perhaps cut short by our own end
 	}
-	if rest := m.failed(records, r); rest > 0 {
-		*p = position{After: records[rest-1].seq}
-		if rest < len(records) {
-			m.retry(p)
-		}
-	} else {
+	switch rest := m.failed(records, r); rest {
+	case len(records):
+		*p = position{After: last}
+	case 0:
 		return true, m.setback(records, p, r)
+	default:
+		*p = position{After: records[rest-1].seq}
+		m.retry(p)
 	}
 	return true, nil
+}
+
+// wanted leaves out what the template's filters do not match.
+func (m *Mapping) wanted(records []record) ([]record, error) {
+	if len(m.Source.Filters) == 0 {
+		return records, nil
+	}
+	var out []record
+	for _, rec := range records {
+		text, err := json.Marshal(rec.raw)
+		if err != nil {
+			return nil, err
+		}
+		var fields map[string]any
+		if err := json.Unmarshal(text, &fields); err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(m.Source.Filters, func(f map[string]any) bool { return template.Matches(f, fields) }) {
+			out = append(out, rec)
+		}
+	}
+	return out, nil
 }
 
 // failed returns the index of the first record to be done again: 0 after a
@@ -255,15 +290,11 @@ func (m *Mapping) read(ctx context.Context, s shard, p *position) (records []rec
 	if err := dynamodb.Call(ctx, m.Endpoint, api+"GetShardIterator", in, &iterator); err != nil {
 		return nil, false, err
 	}
-	limit := m.Source.BatchSize
-	if p.Limit > 0 {
-		limit = p.Limit
-	}
 	var out struct {
 		Records           []map[string]json.RawMessage
 		NextShardIterator string
 	}
-	err = dynamodb.Call(ctx, m.Endpoint, api+"GetRecords", map[string]any{"ShardIterator": iterator.ShardIterator, "Limit": limit}, &out)
+	err = dynamodb.Call(ctx, m.Endpoint, api+"GetRecords", map[string]any{"ShardIterator": iterator.ShardIterator, "Limit": m.Source.BatchSize}, &out)
 	if err != nil {
 		return nil, false, err
 	}

@@ -242,6 +242,25 @@ func TestAPoisonRecordIsIsolatedAndGivenUp(t *testing.T) {
 	}
 }
 
+func TestOnlyRecordsThatMatchAFilterArrive(t *testing.T) {
+	name := func(prefix string) map[string]any {
+		return map[string]any{"eventName": []any{"INSERT"}, "dynamodb": map[string]any{"Keys": map[string]any{
+			"pk": map[string]any{"S": []any{map[string]any{"prefix": prefix}}}}}}
+	}
+	r := newRig(t, template.Stream{BatchSize: 10, MaxRetries: -1, ReportItem: true, Bisect: true, Filters: []map[string]any{name("b"), name("d")}})
+	r.answer = func(e event) runtimeapi.Result {
+		if len(e.Records) == 1 {
+			return runtimeapi.Result{}
+		}
+		return runtimeapi.Result{Failed: true}
+	}
+	r.put("a", "b", "c", "d", "e")
+	r.run()
+	r.want("bd", "b", "d")
+	r.put("x")
+	r.want()
+}
+
 func TestARetrySurvivesARestart(t *testing.T) {
 	r := newRig(t, template.Stream{BatchSize: 10, MaxRetries: 2})
 	r.answer = func(event) runtimeapi.Result { return runtimeapi.Result{Failed: true} }

@@ -2,6 +2,7 @@ package template
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -540,6 +541,25 @@ func (o *object) destination() string {
 		f.refuse("Type", "only SQS is interpreted")
 	}
 	return f.queue("Destination")
+}
+
+// filters reads Filters, patterns written as JSON.
+func (o *object) filters() []map[string]any {
+	list, _ := o.value("Filters").([]any)
+	var out []map[string]any
+	for _, f := range list {
+		var pattern map[string]any
+		m, _ := f.(map[string]any)
+		err := json.Unmarshal([]byte(scalar(m["Pattern"])), &pattern)
+		if err == nil {
+			err = checkPattern(pattern)
+		}
+		if err != nil {
+			o.refuse("Filters", err.Error())
+		}
+		out = append(out, pattern)
+	}
+	return out
 }
 
 // delivery checks what a rule or schedule says of the way to its function. On a

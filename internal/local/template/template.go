@@ -96,7 +96,8 @@ type Stream struct {
 	MaxRetries         int           // -1 = for ever
 	MaxAge             time.Duration // 0 = for ever
 	Bisect, ReportItem bool
-	OnFailure          string // name of the queue; empty = none
+	OnFailure          string           // name of the queue; empty = none
+	Filters            []map[string]any // patterns, one of which a record must match; empty = all records
 }
 
 // Table is one AWS::DynamoDB::Table. Create is the body of CreateTable.
@@ -283,6 +284,10 @@ func (in *interpreter) event(f *Function, id, kind string, p *object) {
 			Bisect:     p.boolean("BisectBatchOnFunctionError"),
 			ReportItem: slices.Contains(p.texts("FunctionResponseTypes"), "ReportBatchItemFailures"),
 			OnFailure:  p.destination(),
+		}
+		if c := p.object("FilterCriteria"); c != nil {
+			s.Filters = c.filters()
+			c.done()
 		}
 		if p.text("StartingPosition", "") != "TRIM_HORIZON" {
 			p.refuse("StartingPosition", "only TRIM_HORIZON is interpreted")

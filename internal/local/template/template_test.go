@@ -53,6 +53,7 @@ Resources:
             MaximumRetryAttempts: 3
             BisectBatchOnFunctionError: true
             FunctionResponseTypes: [ReportBatchItemFailures]
+            FilterCriteria: {Filters: [{Pattern: '{"eventName":["INSERT"]}'}]}
             DestinationConfig: {OnFailure: {Type: SQS, Destination: !GetAtt Q.Arn}}
   G:
     Type: AWS::Serverless::Function
@@ -98,7 +99,8 @@ func TestEverythingTheLocalRunNeedsIsResolved(t *testing.T) {
 				Pattern: map[string]any{"source": []any{"s"}, "detail": map[string]any{"n": []any{map[string]any{"prefix": "x"}}}}}},
 			Schedules: []template.Schedule{{ID: "FTick", Period: 5 * time.Minute, V2: true}},
 			Streams: []template.Stream{{ID: "FChanges", Table: "things", BatchSize: 7, MaxRetries: 3,
-				Bisect: true, ReportItem: true, OnFailure: "Q"}},
+				Bisect: true, ReportItem: true, OnFailure: "Q",
+				Filters: []map[string]any{{"eventName": []any{"INSERT"}}}}},
 		}},
 		Authorizer: &template.Authorizer{Issuer: "http://issuer", Audience: []string{"us"}},
 		Tables: []*template.Table{{Name: "things", TTLAttribute: "ttl", Create: map[string]any{
@@ -149,6 +151,7 @@ func TestWhatIsNotInterpretedIsRefusedByName(t *testing.T) {
 		{"authorizer", event("{Type: HttpApi, Properties: {Method: GET, Path: /, Auth: {Authorizer: J}}}"), "wants an authorizer"},
 		{"payload format", event("{Type: HttpApi, Properties: {Method: GET, Path: /, PayloadFormatVersion: '1.0'}}"), "PayloadFormatVersion"},
 		{"starting position", event("{Type: DynamoDB, Properties: {StartingPosition: LATEST}}"), "StartingPosition"},
+		{"filter", event("{Type: DynamoDB, Properties: {FilterCriteria: {Filters: [{Pattern: '{\"a\":[{\"numeric\":[]}]}'}]}}}"), "FilterCriteria.Filters"},
 		{"queue", function("EventInvokeConfig: {DestinationConfig: {OnFailure: {Destination: nope}}}"), "names no queue"},
 		{"not a number", function("Timeout: soon"), "F.Timeout"},
 	}
