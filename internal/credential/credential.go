@@ -144,6 +144,8 @@ type Invitation struct {
 	Mails     int              `json:"mails"`
 	// MailingAt is set before the mail is handed over and cleared when its fate is known: while it is set, a mail may be out.
 	MailingAt *time.Time `json:"mailingAt,omitempty"`
+	// Expiring is set before we cancel an invitation whose deadline has passed, so that its cancellation is known to be ours.
+	Expiring bool `json:"expiring,omitempty"`
 	// AskedAt is when the newest mail was asked for, by assignment or resend; a resend is possible once a minute.
 	AskedAt time.Time `json:"askedAt"`
 }

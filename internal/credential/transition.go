@@ -222,5 +222,6 @@ func forgetCode(c Credential, status InvitationStatus) Credential {
 	c.Invitation.Status = status
 	c.Invitation.Code = ""
 	c.Invitation.MailingAt = nil
+	c.Invitation.Expiring = false
 	return c
 }

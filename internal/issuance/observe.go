@@ -11,7 +11,6 @@ import (
 type reading struct {
 	facts     []provider.Fact // what events said of this user, as hints
 	elsewhere bool            // the mobile ID was seen with another user
-	deadline  bool            // the invitation's time is up and we asked to cancel it
 }
 
 // observe says what a reading of the provider's user means for one credential; u is nil when the user was deleted. The row must have
@@ -39,7 +38,7 @@ func observe(c credential.Credential, u *provider.User, rd reading) []credential
 		case accepted:
 			return []credential.Event{{Kind: credential.Accepted}}
 		}
-		return unredeemed(c, invitation, rd)
+		return unredeemed(c, invitation)
 	}
 	if e := explained(c, rd); e != nil {
 		return []credential.Event{*e}
@@ -54,7 +53,7 @@ func observe(c credential.Credential, u *provider.User, rd reading) []credential
 	if accepted {
 		return []credential.Event{{Kind: credential.Accepted}}
 	}
-	if events := unredeemed(c, invitation, rd); events != nil && !rd.elsewhere {
+	if events := unredeemed(c, invitation); events != nil && !rd.elsewhere {
 		return events
 	}
 	return []credential.Event{missing}
@@ -80,11 +79,10 @@ func observeFinal(c credential.Credential, u *provider.User, rd reading) []crede
 }
 
 // unredeemed is for an invitation nobody accepted.
-func unredeemed(c credential.Credential, invitation provider.InvitationStatus, rd reading) []credential.Event {
-	expired := credential.Event{Kind: credential.ExpiredEvent, Reason: credential.ReasonInvitationExpired}
+func unredeemed(c credential.Credential, invitation provider.InvitationStatus) []credential.Event {
 	switch {
-	case rd.deadline || invitation == provider.InvitationExpired:
-		return []credential.Event{expired}
+	case invitation == provider.InvitationExpired, c.Invitation.Expiring && invitation != provider.InvitationPending:
+		return []credential.Event{{Kind: credential.ExpiredEvent, Reason: credential.ReasonInvitationExpired}}
 	case invitation == provider.InvitationCancelled:
 		return []credential.Event{{Kind: credential.DeclinedEvent, Reason: credential.ReasonCancelledAtProvider}}
 	}

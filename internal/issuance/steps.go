@@ -243,6 +243,12 @@ func (r *run) expire(ctx context.Context, c credential.Credential) error {
 	if err != nil {
 		return err
 	}
+	if !c.Invitation.Expiring {
+		c.Invitation.Expiring = true
+		if err := r.Store.Commit(ctx, r.rowChange(&c)); err != nil {
+			return err
+		}
+	}
 	err = r.heard(p.Cancel(ctx, c.InvitationRef))
 	if err != nil && !errors.Is(err, provider.ErrNotFound) && !errors.Is(err, provider.ErrRefused) {
 		return err
@@ -256,7 +262,7 @@ func (r *run) expire(ctx context.Context, c credential.Credential) error {
 	}) {
 		return errNotGoneYet
 	}
-	return r.applyReading(ctx, &c, u, reading{deadline: true}, r.actor)
+	return r.applyReading(ctx, &c, u, reading{}, r.actor)
 }
 
 // readUser reads the provider's user of a row; nil when it was deleted.
