@@ -29,6 +29,7 @@ var adapters = map[string][]string{
 	"directory": {"dynamodb"},
 	"webhook":   {"eventbridge", "provider/origo", "secretsmanager"},
 	"cleanup":   {"dynamodb", "provider/origo", "secretsmanager", "sesv2"},
+	"notify":    {"eventbridge"},
 	"sweep":     {"dynamodb", "provider/origo", "secretsmanager", "sesv2"},
 }
 

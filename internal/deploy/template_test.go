@@ -15,7 +15,9 @@ import (
 	"testing"
 
 	"github.com/mobilecred/mobilecred/internal/issuance"
+	local "github.com/mobilecred/mobilecred/internal/local/template"
 	"github.com/mobilecred/mobilecred/internal/telemetry"
+	"github.com/mobilecred/mobilecred/internal/webhook"
 )
 
 // What a role may do, one line each: action, resource, condition.
@@ -24,8 +26,10 @@ var (
 	readTable  = []string{"dynamodb:BatchGetItem ${Table.Arn}", "dynamodb:GetItem ${Table.Arn}", "dynamodb:Query ${Table.Arn}"}
 	writeTable = []string{"dynamodb:ConditionCheckItem ${Table.Arn}", "dynamodb:DeleteItem ${Table.Arn}",
 		"dynamodb:PutItem ${Table.Arn}", "dynamodb:UpdateItem ${Table.Arn}"}
-	listByProfile  = []string{"dynamodb:Query ${Table.Arn}/index/byProfile"}
-	listDue        = []string{"dynamodb:Query ${Table.Arn}/index/due"}
+	listByProfile = []string{"dynamodb:Query ${Table.Arn}/index/byProfile"}
+	listDue       = []string{"dynamodb:Query ${Table.Arn}/index/due"}
+	readStream    = []string{"dynamodb:DescribeStream ${Table.StreamArn}", "dynamodb:GetRecords ${Table.StreamArn}",
+		"dynamodb:GetShardIterator ${Table.StreamArn}", "dynamodb:ListStreams ${Table.StreamArn}"}
 	readSecrets    = []string{"secretsmanager:GetSecretValue " + secrets}
 	sendMail       = []string{"ses:SendEmail arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/${MailIdentity} if StringEquals ses:FromAddress ${MailFrom}"}
 	publishEvents  = []string{"events:PutEvents ${Bus.Arn}"}
@@ -43,6 +47,7 @@ var rights = map[string][]string{
 	"WebhookRole":                  slices.Concat(writeLogs, readSecrets, publishEvents),
 	"CleanupRole":                  slices.Concat(writeLogs, readTable, writeTable, readSecrets, sendMail, reportFailures),
 	"SweepRole":                    slices.Concat(writeLogs, readTable, writeTable, listDue, readSecrets, sendMail, reportFailures),
+	"NotifyRole":                   slices.Concat(writeLogs, readStream, publishEvents, reportFailures),
 	"SweepFunctionEveryMinuteRole": {"lambda:InvokeFunction ${SweepFunction.Arn}", "sqs:SendMessage ${UndeliveredQueue.Arn}"},
 }
 
@@ -179,7 +184,8 @@ func TestExpandedEveryAlarmWatchesSomethingThatExists(t *testing.T) {
 		"AWS/ApiGateway": {"ApiId", "AWS::ApiGatewayV2::Api", "${%s}"},
 		"AWS/DynamoDB":   {"TableName", "AWS::DynamoDB::Table", "${%s}"},
 	}
-	counted := []string{issuance.MetricAnomaly, issuance.MetricFailed, issuance.MetricStuck, issuance.MetricPoison}
+	counted := []string{issuance.MetricAnomaly, issuance.MetricFailed, issuance.MetricUnexplained, issuance.MetricStuck, issuance.MetricPoison,
+		issuance.MetricLowStock, webhook.Forged, webhook.Rejected}
 	watched := make(map[string]bool)
 	for id, r := range stack.all("AWS::CloudWatch::Alarm") {
 		namespace := text(r.Properties["Namespace"])
@@ -191,9 +197,11 @@ func TestExpandedEveryAlarmWatchesSomethingThatExists(t *testing.T) {
 			if len(dimensions) > 0 {
 				t.Errorf("%s: the service's own metrics have no dimensions", id)
 			}
-			if metric := text(r.Properties["MetricName"]); !slices.Contains(counted, metric) {
+			metric := text(r.Properties["MetricName"])
+			if !slices.Contains(counted, metric) {
 				t.Errorf("%s: nothing counts %s", id, metric)
 			}
+			watched[metric] = true
 			continue
 		}
 		kind, ok := kinds[namespace]
@@ -216,6 +224,17 @@ func TestExpandedEveryAlarmWatchesSomethingThatExists(t *testing.T) {
 	for id := range stack.asynchronous() {
 		if !watched[id+" Errors"] {
 			t.Errorf("no alarm says that %s fails", id)
+		}
+	}
+	for id, r := range stack.all("AWS::Lambda::EventSourceMapping") {
+		// Records that a function hands back are no Errors: they only grow old.
+		if function := owner(text(r.Properties["FunctionName"])); !watched[function+" IteratorAge"] {
+			t.Errorf("no alarm says that %s falls behind %s", function, id)
+		}
+	}
+	for _, metric := range counted {
+		if !watched[metric] {
+			t.Errorf("no alarm watches %s", metric)
 		}
 	}
 }
@@ -254,6 +273,60 @@ func TestExpandedNothingIsLostOnTheWayToAFunction(t *testing.T) {
 	}
 }
 
+func TestExpandedTheHistoryLeavesThroughTheStream(t *testing.T) {
+	stack := expand(t)
+	mappings := slices.Collect(maps.Values(stack.all("AWS::Lambda::EventSourceMapping")))
+	if len(mappings) != 1 {
+		t.Fatalf("%d event source mappings, want one", len(mappings))
+	}
+	mapping := mappings[0].Properties
+	for key, want := range map[string]any{
+		"EventSourceArn":             "${Table.StreamArn}",
+		"FunctionName":               "${NotifyFunction}",
+		"StartingPosition":           "TRIM_HORIZON",
+		"FunctionResponseTypes":      `["ReportBatchItemFailures"]`,
+		"BisectBatchOnFunctionError": "true",
+		"DestinationConfig":          `{"OnFailure":{"Destination":{"Fn::GetAtt":["FailedQueue","Arn"]}}}`,
+		"ParallelizationFactor":      "", // more than one, and a credential's events overtake each other
+	} {
+		if got := text(mapping[key]); got != want {
+			t.Errorf("%s: got %s, want %s", key, got, want)
+		}
+	}
+	if retries, _ := mapping["MaximumRetryAttempts"].(float64); retries < 1 {
+		t.Errorf("%v retries: a record that cannot be told holds up all others, or one refusal loses it", retries)
+	}
+	// The stream keeps a record for 24 hours, and the queue names it without holding it.
+	if age, _ := mapping["MaximumRecordAgeInSeconds"].(float64); age < 3600 || age > 43200 {
+		t.Errorf("given up after %v s, want an hour at least and 12 at most", age)
+	}
+
+	filters := list(at(mapping, "FilterCriteria", "Filters"))
+	if len(filters) != 1 {
+		t.Fatalf("%d filters, want one", len(filters))
+	}
+	var pattern map[string]any
+	if err := json.Unmarshal([]byte(text(at(filters[0], "Pattern"))), &pattern); err != nil {
+		t.Fatal(err)
+	}
+	for _, record := range []struct {
+		name, sk string
+		want     bool
+	}{
+		{"INSERT", "HIST#c1#0000000001", true},
+		{"MODIFY", "HIST#c1#0000000001", false},
+		{"REMOVE", "HIST#c1#0000000001", false},
+		{"INSERT", "CRED#c1", false},
+		{"INSERT", "HOLDER", false},
+	} {
+		got := local.Matches(pattern, map[string]any{"eventName": record.name, "dynamodb": map[string]any{
+			"Keys": map[string]any{"pk": map[string]any{"S": "HOLDER#E-1"}, "sk": map[string]any{"S": record.sk}}}})
+		if got != record.want {
+			t.Errorf("%s of %s: delivered %v, want %v", record.name, record.sk, got, record.want)
+		}
+	}
+}
+
 func TestExpandedEveryFunctionIsSetUpAlike(t *testing.T) {
 	stack := expand(t)
 	overHTTP := make(map[string]bool)
@@ -277,8 +350,14 @@ func TestExpandedEveryFunctionIsSetUpAlike(t *testing.T) {
 			t.Errorf("%s logs %s", id, got)
 		}
 	}
-	if got := stack["SweepFunction"].Properties["ReservedConcurrentExecutions"]; got != 1.0 {
-		t.Errorf("%v sweeps may run side by side, want one", got)
+	for id, r := range stack.all("AWS::Lambda::Function") {
+		want := ""
+		if id == "SweepFunction" {
+			want = `{"Fn::If":["OneSweepAtATime",1,{"Ref":"AWS::NoValue"}]}`
+		}
+		if got := text(r.Properties["ReservedConcurrentExecutions"]); got != want {
+			t.Errorf("%s reserves %s of the account's concurrency, want %s", id, got, want)
+		}
 	}
 }
 

@@ -43,6 +43,9 @@ type position struct {
 	Failed  int       `json:"failed"`          // attempts at what comes next
 	Limit   int       `json:"limit,omitempty"` // records a batch, while bisecting
 	RetryAt time.Time `json:"retryAt"`
+	// Since is when what comes next first failed. The age of a record counts
+	// from there: the engine dates records by a clock that is not the world's.
+	Since time.Time `json:"since"`
 }
 
 type shard struct {
@@ -53,7 +56,6 @@ type shard struct {
 type record struct {
 	raw map[string]json.RawMessage
 	seq string
-	at  time.Time
 }
 
 // New prepares a mapping; Run runs it.
@@ -251,7 +253,7 @@ func (m *Mapping) failed(records []record, r runtimeapi.Result) int {
 
 // setback decides what follows when the first record of a batch failed.
 func (m *Mapping) setback(records []record, p *position, r runtimeapi.Result) error {
-	old := m.Source.MaxAge > 0 && m.Now().Sub(records[0].at) > m.Source.MaxAge
+	old := m.Source.MaxAge > 0 && !p.Since.IsZero() && m.Now().Sub(p.Since) > m.Source.MaxAge
 	switch {
 	case m.Source.Bisect && len(records) > 1:
 		p.Limit = (len(records) + 1) / 2 // does not count as an attempt
@@ -277,7 +279,11 @@ func (m *Mapping) setback(records []record, p *position, r runtimeapi.Result) er
 
 // retry waits one second, two, four … up to a minute.
 func (m *Mapping) retry(p *position) {
-	p.RetryAt = m.Now().Add(min(time.Second<<min(p.Failed, 6), time.Minute))
+	now := m.Now()
+	if p.Since.IsZero() {
+		p.Since = now
+	}
+	p.RetryAt = now.Add(min(time.Second<<min(p.Failed, 6), time.Minute))
 	p.Failed++
 }
 
@@ -299,14 +305,11 @@ func (m *Mapping) read(ctx context.Context, s shard, p *position) (records []rec
 		return nil, false, err
 	}
 	for _, raw := range out.Records {
-		var change struct {
-			SequenceNumber              string
-			ApproximateCreationDateTime float64
-		}
+		var change struct{ SequenceNumber string }
 		if err := json.Unmarshal(raw["dynamodb"], &change); err != nil {
 			return nil, false, err
 		}
-		records = append(records, record{raw, change.SequenceNumber, time.Unix(int64(change.ApproximateCreationDateTime), 0)})
+		records = append(records, record{raw, change.SequenceNumber})
 	}
 	return records, out.NextShardIterator == "", nil
 }

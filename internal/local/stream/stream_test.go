@@ -261,6 +261,23 @@ func TestOnlyRecordsThatMatchAFilterArrive(t *testing.T) {
 	r.want()
 }
 
+func TestWhatFailsForTooLongIsGivenUp(t *testing.T) {
+	r := newRig(t, template.Stream{BatchSize: 10, MaxRetries: -1, MaxAge: time.Hour, OnFailure: "Failed"})
+	r.advance(8 * 24 * time.Hour) // the world's clock, not the engine's
+	r.answer = func(event) runtimeapi.Result { return runtimeapi.Result{Failed: true} }
+	r.put("a")
+	r.run()
+	for _, wait := range []time.Duration{0, time.Hour, time.Minute} {
+		r.advance(wait)
+		r.want("a")
+	}
+	r.advance(time.Hour)
+	r.want()
+	if len(r.buried) != 1 {
+		t.Errorf("got %v", r.buried)
+	}
+}
+
 func TestARetrySurvivesARestart(t *testing.T) {
 	r := newRig(t, template.Stream{BatchSize: 10, MaxRetries: 2})
 	r.answer = func(event) runtimeapi.Result { return runtimeapi.Result{Failed: true} }

@@ -211,12 +211,22 @@ func TestPatterns(t *testing.T) {
 // TestTheProjectsOwnTemplateIsInterpreted keeps template.yaml within what the
 // local run understands.
 func TestTheProjectsOwnTemplateIsInterpreted(t *testing.T) {
-	got, err := template.Load("../../../template.yaml", map[string]string{
-		"JwtIssuer": "i", "JwtAudience": "a", "MailFrom": "m", "MailIdentity": "m"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(got.Functions) == 0 || len(got.Tables) != 1 || got.Authorizer == nil {
-		t.Errorf("functions %d, tables %d, authorizer %v", len(got.Functions), len(got.Tables), got.Authorizer)
+	for reserve, want := range map[string]int{"true": 1, "false": 0} {
+		got, err := template.Load("../../../template.yaml", map[string]string{
+			"JwtIssuer": "i", "JwtAudience": "a", "MailFrom": "m", "MailIdentity": "m", "ReserveConcurrency": reserve})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Functions) == 0 || len(got.Tables) != 1 || got.Authorizer == nil {
+			t.Errorf("functions %d, tables %d, authorizer %v", len(got.Functions), len(got.Tables), got.Authorizer)
+		}
+		for _, f := range got.Functions {
+			if f.LogicalID == "SweepFunction" && f.Reserved != want {
+				t.Errorf("ReserveConcurrency %s: %d sweeps at a time, want %d", reserve, f.Reserved, want)
+			}
+			if f.LogicalID == "NotifyFunction" && (len(f.Streams) != 1 || len(f.Streams[0].Filters) != 1) {
+				t.Errorf("notify has the streams %+v, want one with one filter", f.Streams)
+			}
+		}
 	}
 }
