@@ -200,6 +200,7 @@ type Credential struct {
 	Mobile        *MobileID   `json:"mobile,omitempty"`
 	Invitation    Invitation  `json:"invitation"`
 	Device        *Device     `json:"device,omitempty"`
+	AcceptedOn    string      `json:"acceptedOn,omitempty"` // the device it is on its way to, by its id, where the provider says
 	ActivatedAt   *time.Time  `json:"activatedAt,omitempty"`
 	PictureHash   string      `json:"pictureHash,omitempty"` // the picture the provider shows; empty: none
 	PictureRef    string      `json:"pictureRef,omitempty"`

@@ -32,8 +32,8 @@ const (
 	SpentIDOffered    EventKind = "spent_id_offered" // R5: noted with the holder the ID was spent by
 )
 
-// Event is one occurrence for Apply. Reason becomes the statusReason of an end. Device and CredentialRef belong to
-// ActivatedOnDevice; the provider may list what is on a device under another reference than what it reserved.
+// Event is one occurrence for Apply. Reason becomes the statusReason of an end. Device belongs to ActivatedOnDevice, and where it is
+// known to Accepted; CredentialRef belongs to ActivatedOnDevice: the provider may list what is on a device under another reference than what it reserved.
 type Event struct {
 	Kind          EventKind
 	Reason        string
@@ -186,6 +186,9 @@ func advanceTo(c Credential, stage Stage, e Event, now time.Time) Credential {
 		c.Retry = Retry{}
 	case Accepted:
 		c = forgetCode(c, InvitationAccepted)
+		if e.Device != nil {
+			c.AcceptedOn = e.Device.ID
+		}
 		look := now.Add(firstLook)
 		c.LookAt, c.Looks = &look, 0
 	case ActivatedOnDevice:

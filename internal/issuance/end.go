@@ -141,6 +141,16 @@ func (s *Service) Erase(ctx context.Context, holderID string, r credential.Reque
 		if err := s.touchAll(ctx, &change, holderID); err != nil {
 			return err
 		}
+		if len(change.Touch) == 0 {
+			// Never assigned anything. Some account's sweep must see to it all the same, should we not live to.
+			profiles, err := s.Store.Profiles(ctx)
+			if err != nil {
+				return err
+			}
+			if len(profiles) > 0 {
+				change.Touch = []credential.Touch{{HolderID: holderID, Account: profiles[0].Account}}
+			}
+		}
 		return s.Store.Commit(ctx, change)
 	})
 	if err != nil {

@@ -36,7 +36,7 @@ func observe(c credential.Credential, u *provider.User, rd reading) []credential
 		case c.Stage != credential.Invited:
 			return contradictions(c, rd)
 		case accepted:
-			return []credential.Event{{Kind: credential.Accepted}}
+			return []credential.Event{{Kind: credential.Accepted, Device: k.Device}}
 		}
 		return unredeemed(c, invitation)
 	}
@@ -51,7 +51,15 @@ func observe(c credential.Credential, u *provider.User, rd reading) []credential
 		return []credential.Event{missing}
 	}
 	if accepted {
-		return []credential.Event{{Kind: credential.Accepted}}
+		events := []credential.Event{{Kind: credential.Accepted, Device: lastDevice(rd.facts)}}
+		c.Stage = credential.Activating
+		if device := events[0].Device; device != nil {
+			c.AcceptedOn = device.ID
+		}
+		if e := explained(c, rd); e != nil { // removed before we heard that it was accepted
+			events = append(events, *e)
+		}
+		return events
 	}
 	if events := unredeemed(c, invitation); events != nil && !rd.elsewhere {
 		return events
@@ -95,7 +103,7 @@ func explained(c credential.Credential, rd reading) *credential.Event {
 		switch {
 		case f.What == provider.AboutCredential && f.Status == provider.FactRevoked && refersTo(f, c):
 			return &credential.Event{Kind: credential.RevokedAtProvider, Reason: credential.ReasonRevokedAtProvider}
-		case f.What == provider.AboutEndpoint && (f.Status == provider.FactInactive || f.Status == provider.FactDeleted) && c.Device != nil && f.DeviceID == c.Device.ID:
+		case f.What == provider.AboutEndpoint && (f.Status == provider.FactInactive || f.Status == provider.FactDeleted) && wasOn(c, f.DeviceID):
 			return &credential.Event{Kind: credential.RevokedAtProvider, Reason: credential.ReasonDeviceRemoved}
 		}
 	}
@@ -117,6 +125,25 @@ func contradictions(c credential.Credential, rd reading) []credential.Event {
 		}
 	}
 	return events
+}
+
+// lastDevice is the phone that was last told to be in use; nil for none. With an acceptance it is the one that accepted.
+func lastDevice(facts []provider.Fact) *credential.Device {
+	for _, f := range slices.Backward(facts) {
+		if f.What == provider.AboutEndpoint && f.Status == provider.FactActive && f.DeviceID != "" {
+			return &credential.Device{ID: f.DeviceID}
+		}
+	}
+	return nil
+}
+
+// wasOn says whether the removal of a device of its user takes a credential along: the one it is on or on its way to, or any while
+// nobody has told which that is.
+func wasOn(c credential.Credential, deviceID string) bool {
+	if c.Device != nil {
+		return c.Device.ID == deviceID
+	}
+	return c.Stage == credential.Activating && (c.AcceptedOn == "" || c.AcceptedOn == deviceID)
 }
 
 func refersTo(f provider.Fact, c credential.Credential) bool {

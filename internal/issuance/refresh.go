@@ -41,8 +41,11 @@ func (s *Service) refresh(ctx context.Context, facts provider.UserFacts, concern
 	if err != nil {
 		return err
 	}
+	if err := s.refreshByMobileID(ctx, facts, concerned); err != nil {
+		return err
+	}
 	if facts.UserID == "" || !slices.ContainsFunc(facts.Facts, func(f provider.Fact) bool { return isNews(f, rows) }) {
-		return s.refreshByMobileID(ctx, facts, concerned)
+		return nil
 	}
 	p, err := s.Providers.Provider(ctx, facts.Account)
 	if err != nil {
@@ -110,21 +113,23 @@ func accountsFor(c credential.Credential, k provider.Credential) bool {
 	return c.Reservation == credential.InDoubt && c.PartNumber == k.PartNumber
 }
 
-// refreshByMobileID is for facts that name no user: who has the mobile ID, as far as we know, is read.
+// refreshByMobileID reads whoever of ours has a mobile ID that is reported without a user, or of a user that is another's: by the
+// time we ask, that one may not have it any more, and ours neither.
 func (s *Service) refreshByMobileID(ctx context.Context, facts provider.UserFacts, concerned map[string]bool) error {
+	checked := map[string]bool{}
 	for _, f := range facts.Facts {
-		if f.MobileID == "" || facts.UserID != "" {
+		if f.MobileID == "" || checked[f.MobileID] {
 			continue
 		}
+		checked[f.MobileID] = true
 		c, err := s.ownerOf(ctx, facts.Account, f.MobileID)
 		if err != nil {
 			return err
 		}
-		if c == nil || !isNews(f, []credential.Credential{*c}) && f.Status != provider.FactReserved {
-			continue
-		}
-		if c.Stage == credential.Activated && f.Status == provider.FactReserved {
-			continue // its own reservation, told late; who else has it is told with a user
+		elsewhere := facts.UserID != ""
+		if c == nil || c.UserID == facts.UserID || elsewhere && c.Stage != credential.Invited ||
+			!elsewhere && c.Stage == credential.Activated && f.Status == provider.FactReserved {
+			continue // nobody's of ours; told with its user; or nothing that could change it
 		}
 		p, err := s.Providers.Provider(ctx, facts.Account)
 		if err != nil {
@@ -134,7 +139,11 @@ func (s *Service) refreshByMobileID(ctx context.Context, facts provider.UserFact
 		if err != nil {
 			return err
 		}
-		if err := s.applyTo(ctx, *c, u, reading{facts: facts.Facts}, concerned); err != nil {
+		told := reading{facts: facts.Facts, elsewhere: elsewhere}
+		if elsewhere {
+			told.facts = nil // they are about somebody else's records
+		}
+		if err := s.applyTo(ctx, *c, u, told, concerned); err != nil {
 			return err
 		}
 	}
@@ -192,7 +201,7 @@ func (s *Service) elsewhere(ctx context.Context, account string, p Provider, u *
 		return s.applyTo(ctx, c, own, rd, concerned)
 	}
 	e := credential.Event{Kind: credential.GivenToAnother, Reason: credential.ReasonGivenToAnother}
-	if k.Device != nil && c.Stage == credential.Activated {
+	if k.Device != nil && !k.Issuing && c.Stage == credential.Activated {
 		e = credential.Event{Kind: credential.ActivatedOnDevice, Reason: credential.ReasonActivatedElsewhere, Device: k.Device}
 	}
 	_, err = s.applyObserved(ctx, c, nil, e, providerActor(account))

@@ -12,7 +12,7 @@ const (
 	duePage       = 25
 	outageAfter   = 3 // holders in a row that found no answer make it the account's trouble
 	feedPages     = 20
-	feedReach     = 24 * time.Hour // how far back a first reading of the feed goes
+	feedReach     = 7 * 24 * time.Hour // how far back a first reading of the feed goes
 	stockInterval = 5 * time.Minute
 	sweepReserve  = 12 * time.Second // one work unit, kept free at the end of the time there is
 )

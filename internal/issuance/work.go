@@ -95,10 +95,11 @@ func (r *run) late() bool { return !r.Now().Before(r.until) }
 // work item itself has nothing left to stand for.
 func (r *run) round(ctx context.Context) (due *time.Time, drop bool, err error) {
 	holder, err := r.Store.Holder(ctx, r.item.HolderID)
-	if errors.Is(err, credential.ErrNotFound) {
-		return nil, true, nil // erased
-	}
-	if err != nil {
+	erased := errors.Is(err, credential.ErrNotFound)
+	if erased {
+		// What was heard of a credential since may still have to be released.
+		holder = credential.Holder{ID: r.item.HolderID}
+	} else if err != nil {
 		return nil, false, err
 	}
 	r.holder = holder
@@ -138,6 +139,9 @@ func (r *run) round(ctx context.Context) (due *time.Time, drop bool, err error) 
 				return nil, false, err
 			}
 		}
+	}
+	if erased {
+		return due, due == nil, nil
 	}
 	at, err := r.tendUser(ctx, rows, due == nil)
 	if err != nil {
@@ -307,6 +311,9 @@ func (r *run) user(ctx context.Context) (provider.User, error) {
 		if r.heard(err) == nil || !errors.Is(err, provider.ErrNotFound) {
 			return u, err
 		}
+	}
+	if r.holder.Email == "" {
+		return provider.User{}, provider.ErrNotFound // erased
 	}
 	u, err := p.FindUser(ctx, person(r.holder))
 	return u, r.heard(err)

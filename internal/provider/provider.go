@@ -58,8 +58,8 @@ type Invitation struct {
 	CreatedAt time.Time
 }
 
-// Credential is a mobile ID as read in a user. ID is a reference; Device is nil while it is reserved, and set from the moment the
-// phone has it. Issuing means that it is on its way to the device.
+// Credential is a mobile ID as read in a user. ID is a reference; Device is nil while it is reserved. Issuing means that it is on its
+// way to the device, which may not be known yet.
 type Credential struct {
 	ID         string
 	PartNumber string

@@ -246,22 +246,22 @@ func TestUserInEveryStateOfACredential(t *testing.T) {
 		return fmt.Sprintf(`{"id": "phone", "status": %q, "manufacturer": "Google", "model": "Pixel 11", %sCredential": [%s]}`, status, urn, strings.Join(creds, ","))
 	}
 	type seen struct {
-		id              string
-		onDevice, going bool
+		id            string
+		device, going bool
 	}
 	for _, tt := range []struct {
 		name, reserved, containers string
 		want                       []seen
 	}{
 		{"reserved", cred("1", "ISSUE_INITIATED"), "", []seen{{"1", false, false}}},
-		{"on its way", "", phone("ACTIVE", cred("1", "ISSUE_INITIATED")), []seen{{"1", false, true}}},
+		{"on its way", "", phone("ACTIVE", cred("1", "ISSUE_INITIATED")), []seen{{"1", true, true}}},
 		{"on the device", "", phone("ACTIVE", cred("1", "ISSUED")), []seen{{"1", true, false}}},
 		{"issued, but in no container", cred("1", "ISSUED"), "", []seen{{"1", false, true}}},
 		{"in both lists", cred("1", "ISSUE_INITIATED"), phone("ACTIVE", cred("1", "ISSUED")), []seen{{"1", true, false}}},
 		{"being revoked", cred("1", "REVOKE_INITIATED"), phone("ACTIVE", cred("2", "REVOKE_INITIATED"), cred("3", "REVOKED")), nil},
 		{"revoked on the device, still in the other list", cred("1", "ISSUED"), phone("ACTIVE", cred("1", "REVOKED")), nil},
 		{"on a device that was removed", cred("1", "ISSUED"), phone("INACTIVE", cred("1", "ISSUED")), nil},
-		{"a status nobody knows", cred("1", "BLESSED"), phone("ACTIVE", cred("2", "BLESSED")), []seen{{"2", false, true}, {"1", false, false}}},
+		{"a status nobody knows", cred("1", "BLESSED"), phone("ACTIVE", cred("2", "BLESSED")), []seen{{"2", true, true}, {"1", false, false}}},
 		{"without an id", cred(`"undefined"`, "ISSUED"), phone("ACTIVE", cred("null", "ISSUED"), cred(`""`, "ISSUED")), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

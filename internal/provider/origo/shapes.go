@@ -221,7 +221,7 @@ func (u userAnswer) neutral() provider.User {
 			case m.Status == "ISSUED":
 				add(m, k.device(), false)
 			default:
-				add(m, nil, true)
+				add(m, k.device(), true)
 			}
 		}
 	}
