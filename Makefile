@@ -50,6 +50,7 @@ fmt: ## Format the Go code
 .PHONY: soak
 soak: ## Run every test SOAK times (20) in random order, for what happens rarely
 	@.ci/need git go cc npm java
+	go test ./internal/issuance -run WhateverHappens -chaos 5000 -chaos-seed 0
 	go test -race -count=$(SOAK) -shuffle=on -timeout=4h ./...
 
 .PHONY: startup

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,18 +15,20 @@ import (
 	"github.com/mobilecred/mobilecred/internal/issuance"
 )
 
-var chaosRuns = flag.Int("chaos", 60, "how many random lives TestWhateverHappensItEndsWell lives")
+var (
+	chaosRuns = flag.Int("chaos", 100, "how many random lives TestWhateverHappensItEndsWell lives")
+	chaosSeed = flag.Uint64("chaos-seed", 1, "the seed of the first; 0 for one nobody has seen")
+)
 
 var errKilled = errors.New("killed")
 
 // chaos is a world in which anything happens to a few people.
 type chaos struct {
 	*world
-	rnd      *rand.Rand
-	strange  int
-	spent    map[string]string // mobile ID that was ever activated, and by which credential
-	log      []string
-	doubtful int // mails whose fate was in doubt: each may be sent once more
+	rnd     *rand.Rand
+	strange int
+	spent   map[string]string // mobile ID that was ever activated, and by which credential
+	log     []string
 }
 
 func (c *chaos) pick(n int) int { return c.rnd.IntN(n) }
@@ -150,9 +153,6 @@ func (c *chaos) step() {
 		outcome := pickOf(c, issuance.MailSent, issuance.MailNotSent, issuance.MailInDoubt)
 		c.mu.Lock()
 		c.post = func(issuance.Letter) (issuance.MailOutcome, string) {
-			if outcome == issuance.MailInDoubt {
-				c.doubtful++
-			}
 			return outcome, "weather"
 		}
 		c.mu.Unlock()
@@ -266,7 +266,9 @@ func (c *chaos) calm() {
 		if row.Stage == credential.Invited && row.Invitation.Mails == 0 {
 			c.Errorf("%s was never mailed", row.ID)
 		}
-		if !foreign[row.Mobile.ID] {
+		// Missing at the provider without a word why is an anomaly and changes nothing. It takes a report lost twice to get there.
+		unexplained := row.Stage != credential.Invited && strings.Contains(c.story(row), "missing_at_provider!")
+		if !foreign[row.Mobile.ID] && !unexplained {
 			ours = append(ours, row.Mobile.ID)
 		}
 		history, err := c.store.History(c.ctx, row.HolderID, row.ID)
@@ -299,7 +301,10 @@ func (c *chaos) calm() {
 }
 
 func TestWhateverHappensItEndsWell(t *testing.T) {
-	first := uint64(time.Now().UnixNano())
+	first := *chaosSeed
+	if first == 0 {
+		first = uint64(time.Now().UnixNano())
+	}
 	for i := range *chaosRuns {
 		seed := first + uint64(i)
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
