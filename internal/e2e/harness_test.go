@@ -634,8 +634,8 @@ func (r *run) history(c credential) []entry {
 	return list.Items
 }
 
-// events are the names in the history, in order, parted by spaces.
-func (r *run) events(c credential) string {
+// told are the names of the events in the history, in order, parted by spaces.
+func (r *run) told(c credential) string {
 	r.t.Helper()
 	var names []string
 	for _, e := range r.history(c) {
