@@ -14,36 +14,20 @@ import (
 // CodeValidationFailed (R1), CodeProfileNotFound, CodeProfileRequired (R2), CodeInvalidState (retired profile, visit over),
 // CodeNoLicenceLeft and CodeEmailInUse (both with the failed credential's id), CodeIdempotencyKeyReused.
 func (s *Service) Assign(ctx context.Context, cmd credential.Assign) (credential.Result, error) {
-	var c credential.Credential
-	var replayed *credential.Result
-	err := s.again(ctx, func() (err error) {
-		if replayed, err = s.replay(ctx, cmd.Request, cmd.HolderID); replayed != nil || err != nil {
-			return err
-		}
-		now := s.Now()
-		change := credential.Change{At: now}
-		holder, err := s.assignee(ctx, cmd, &change)
+	return s.carryOut(ctx, cmd.Request, cmd.HolderID, func(change *credential.Change) (c credential.Credential, err error) {
+		holder, err := s.assignee(ctx, cmd, change)
 		if err != nil {
-			return err
+			return c, err
 		}
 		profile, err := s.profileFor(ctx, cmd.ProfileID)
 		if err != nil {
-			return err
+			return c, err
 		}
-		if holder.Ended(now) {
-			return credential.Refuse(credential.CodeInvalidState, "The visit is over.")
+		if holder.Ended(change.At) {
+			return c, credential.Refuse(credential.CodeInvalidState, "The visit is over.")
 		}
-		c = s.newCredential(holder.ID, profile, now)
-		s.addNew(&change, c, cmd.Request)
-		return s.Store.Commit(ctx, change)
+		return s.addNew(change, s.newCredential(holder.ID, profile, change.At), cmd.Actor), nil
 	})
-	if err != nil {
-		return credential.Result{}, err
-	}
-	if replayed != nil {
-		return *replayed, nil
-	}
-	return s.carryOut(ctx, c, cmd.Actor)
 }
 
 // assignee returns the holder to assign to and makes the change store, or depend on, it.
@@ -127,11 +111,11 @@ func (s *Service) newCredential(holderID string, p credential.Profile, now time.
 }
 
 // addNew puts a new credential into a change.
-func (s *Service) addNew(change *credential.Change, c credential.Credential, r credential.Request) {
+func (s *Service) addNew(change *credential.Change, c credential.Credential, actor credential.Actor) credential.Credential {
 	change.Credentials = append(change.Credentials, c)
-	change.History = append(change.History, credential.Entry(c, credential.Event{Kind: credential.Assigned, Actor: r.Actor}, "", change.At))
-	change.Idempotency = s.remember(r, c.HolderID, c.ID)
+	change.History = append(change.History, credential.Entry(c, credential.Event{Kind: credential.Assigned, Actor: actor}, "", change.At))
 	addTouch(change, c, false)
+	return c
 }
 
 // addTouch asks for work on a credential's behalf.
@@ -139,17 +123,47 @@ func addTouch(change *credential.Change, c credential.Credential, unclaimed bool
 	change.Touch = append(change.Touch, credential.Touch{HolderID: c.HolderID, Account: c.Account, Unclaimed: unclaimed})
 }
 
-// carryOut does what a command has made due, as far as it can be done now, and returns what has become of the credential.
-func (s *Service) carryOut(ctx context.Context, c credential.Credential, actor credential.Actor) (credential.Result, error) {
-	if _, err := s.work(ctx, c.HolderID, c.Account, actor, false); err != nil {
+// carryOut carries out a command of the portal, once: decide says what to write, anew whenever somebody was faster, and for which
+// credential; what that makes due is done as far as it can be done now. A request with a key that was carried out before changes
+// nothing and returns what has become of its credential since.
+func (s *Service) carryOut(
+	ctx context.Context, r credential.Request, holderID string, decide func(*credential.Change) (credential.Credential, error),
+) (credential.Result, error) {
+	var c credential.Credential
+	var replayed *credential.Result
+	err := s.again(ctx, func() (err error) {
+		if replayed, err = s.replay(ctx, r, holderID); replayed != nil || err != nil {
+			return err
+		}
+		change := credential.Change{At: s.Now()}
+		if c, err = decide(&change); err != nil {
+			return err
+		}
+		change.Idempotency = s.remember(r, holderID, c.ID)
+		if len(change.Credentials) == 0 && change.Idempotency == nil {
+			return nil
+		}
+		return s.Store.Commit(ctx, change)
+	})
+	if err != nil {
+		return credential.Result{}, err
+	}
+	if replayed != nil {
+		return *replayed, nil
+	}
+	if _, err := s.work(ctx, c.HolderID, c.Account, r.Actor, false); err != nil {
 		// The command itself is stored, so it is done; only how far is not known to the caller.
 		s.Log.ErrorContext(ctx, "left to the sweep", "holderId", c.HolderID, "account", c.Account, "error", err)
 	}
+	wasLive := c.IsLive()
 	h, c, err := s.credential(ctx, c.HolderID, c.ID)
 	if err != nil {
 		return credential.Result{}, err
 	}
-	return credential.Result{Credential: c, Holder: h}, refusalOf(c)
+	if wasLive {
+		err = refusalOf(c)
+	}
+	return credential.Result{Credential: c, Holder: h}, err
 }
 
 // refusalOf is the error that stands for a failed credential.
@@ -172,38 +186,22 @@ func refusalOf(c credential.Credential) error {
 // Resend asks for the invitation to be mailed again, with the same code. Refusals: CodeHolderNotFound, CodeCredentialNotFound,
 // CodeInvalidState when the credential is not invited, CodeTooSoon within a minute of the mail asked for before.
 func (s *Service) Resend(ctx context.Context, cmd credential.Resend) (credential.Result, error) {
-	var c credential.Credential
-	var replayed *credential.Result
-	err := s.again(ctx, func() (err error) {
-		if replayed, err = s.replay(ctx, cmd.Request, cmd.HolderID); replayed != nil || err != nil {
-			return err
+	return s.carryOut(ctx, cmd.Request, cmd.HolderID, func(change *credential.Change) (credential.Credential, error) {
+		_, c, err := s.credential(ctx, cmd.HolderID, cmd.CredentialID)
+		if err != nil {
+			return c, err
 		}
-		if _, c, err = s.credential(ctx, cmd.HolderID, cmd.CredentialID); err != nil {
-			return err
-		}
-		now := s.Now()
 		if !c.IsLive() || c.Stage != credential.Invited {
-			return credential.Refuse(credential.CodeInvalidState, "The invitation is "+string(c.Invitation.Status)+" already.")
+			return c, credential.Refuse(credential.CodeInvalidState, "The invitation is "+string(c.Invitation.Status)+" already.")
 		}
-		if wait := c.Invitation.AskedAt.Add(time.Minute).Sub(now); wait > 0 {
-			return &credential.Error{
+		if wait := c.Invitation.AskedAt.Add(time.Minute).Sub(change.At); wait > 0 {
+			return c, &credential.Error{
 				Code: credential.CodeTooSoon, Detail: "The invitation can be mailed once a minute.",
 				RetryAfter: int((wait + time.Second - 1) / time.Second),
 			}
 		}
-		change := credential.Change{At: now, Idempotency: s.remember(cmd.Request, c.HolderID, c.ID)}
-		if c, err = addEvent(&change, c, credential.Event{Kind: credential.Resent, Actor: cmd.Actor}); err != nil {
-			return err
-		}
-		return s.Store.Commit(ctx, change)
+		return addEvent(change, c, credential.Event{Kind: credential.Resent, Actor: cmd.Actor})
 	})
-	if err != nil {
-		return credential.Result{}, err
-	}
-	if replayed != nil {
-		return *replayed, nil
-	}
-	return s.carryOut(ctx, c, cmd.Actor)
 }
 
 // addEvent applies an event to a credential and puts what follows into the change: the row, its history and the wish for work. It

@@ -19,35 +19,13 @@ var endings = map[credential.EndReason]credential.Event{
 // nothing and is no error; lost and stolen are refused with CodeInvalidState unless it is revoked (R6). Other refusals:
 // CodeHolderNotFound, CodeCredentialNotFound, CodeIdempotencyKeyReused.
 func (s *Service) End(ctx context.Context, cmd credential.End) (credential.Result, error) {
-	var c credential.Credential
-	var replayed *credential.Result
-	err := s.again(ctx, func() (err error) {
-		if replayed, err = s.replay(ctx, cmd.Request, cmd.HolderID); replayed != nil || err != nil {
-			return err
+	return s.carryOut(ctx, cmd.Request, cmd.HolderID, func(change *credential.Change) (credential.Credential, error) {
+		_, c, err := s.credential(ctx, cmd.HolderID, cmd.CredentialID)
+		if err != nil {
+			return c, err
 		}
-		if _, c, err = s.credential(ctx, cmd.HolderID, cmd.CredentialID); err != nil {
-			return err
-		}
-		change := credential.Change{At: s.Now(), Idempotency: s.remember(cmd.Request, c.HolderID, c.ID)}
-		if c, err = s.addEnd(ctx, &change, c, cmd.Reason, cmd.Actor); err != nil {
-			return err
-		}
-		if len(change.Credentials) == 0 && change.Idempotency == nil {
-			return nil
-		}
-		return s.Store.Commit(ctx, change)
+		return s.addEnd(ctx, change, c, cmd.Reason, cmd.Actor)
 	})
-	if err != nil {
-		return credential.Result{}, err
-	}
-	if replayed != nil {
-		return *replayed, nil
-	}
-	result, err := s.carryOut(ctx, c, cmd.Actor)
-	if result.Credential.ID != "" {
-		err = nil // a failed credential is an error to Assign only
-	}
-	return result, err
 }
 
 // addEnd puts an operator's end of a credential into a change.
@@ -79,47 +57,33 @@ func (s *Service) freeSlot(ctx context.Context, change *credential.Change, c cre
 // (R6); an upgrade ends it in the one that records the new reservation, so that running out of licences leaves it as it is.
 // Refusals: as Assign, and CodeInvalidState when the old credential is final.
 func (s *Service) Replace(ctx context.Context, cmd credential.Replace) (credential.Result, error) {
-	var c credential.Credential
-	var replayed *credential.Result
-	err := s.again(ctx, func() (err error) {
-		if replayed, err = s.replay(ctx, cmd.Request, cmd.HolderID); replayed != nil || err != nil {
-			return err
-		}
-		holder, old, err := s.credential(ctx, cmd.HolderID, cmd.CredentialID)
+	return s.carryOut(ctx, cmd.Request, cmd.HolderID, func(change *credential.Change) (c credential.Credential, err error) {
+		_, old, err := s.credential(ctx, cmd.HolderID, cmd.CredentialID)
 		if err != nil {
-			return err
+			return c, err
 		}
 		if !old.IsLive() {
-			return credential.Refuse(credential.CodeInvalidState, "The credential is "+string(old.Status)+" already.")
+			return c, credential.Refuse(credential.CodeInvalidState, "The credential is "+string(old.Status)+" already.")
 		}
-		now := s.Now()
-		change := credential.Change{At: now}
-		if holder, err = s.assignee(ctx, credential.Assign{HolderID: holder.ID}, &change); err != nil {
-			return err
+		holder, err := s.assignee(ctx, credential.Assign{HolderID: cmd.HolderID}, change)
+		if err != nil {
+			return c, err
 		}
-		if holder.Ended(now) {
-			return credential.Refuse(credential.CodeInvalidState, "The visit is over.")
+		if holder.Ended(change.At) {
+			return c, credential.Refuse(credential.CodeInvalidState, "The visit is over.")
 		}
 		profile, err := s.profileFor(ctx, old.ProfileID)
 		if err != nil {
-			return err
+			return c, err
 		}
-		c = s.newCredential(holder.ID, profile, now)
+		c = s.newCredential(holder.ID, profile, change.At)
 		if cmd.Reason == credential.EndUpgrade {
 			c.Replaces = old.ID
-		} else if _, err = s.addEnd(ctx, &change, old, cmd.Reason, cmd.Actor); err != nil {
-			return err
+		} else if _, err = s.addEnd(ctx, change, old, cmd.Reason, cmd.Actor); err != nil {
+			return c, err
 		}
-		s.addNew(&change, c, cmd.Request)
-		return s.Store.Commit(ctx, change)
+		return s.addNew(change, c, cmd.Actor), nil
 	})
-	if err != nil {
-		return credential.Result{}, err
-	}
-	if replayed != nil {
-		return *replayed, nil
-	}
-	return s.carryOut(ctx, c, cmd.Actor)
 }
 
 // Erase begins to erase a holder: every credential is revoked at the provider, the provider's user removed, and then all personal
