@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 
-	"github.com/mobilecred/mobilecred/internal/bus"
+	"github.com/mobilecred/mobilecred/internal/bus/envelope"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts/clients"
 	"github.com/mobilecred/mobilecred/internal/setup"
 	"github.com/mobilecred/mobilecred/internal/setup/outside"
@@ -19,7 +19,7 @@ func main() {
 	service := outside.Service(base, clients.Background)
 	base.Must()
 	lambda.Start(func(ctx context.Context, event events.EventBridgeEvent) error {
-		facts, err := bus.Provider(event)
+		facts, err := envelope.Provider(event)
 		if err != nil {
 			return err
 		}

@@ -10,12 +10,13 @@ import (
 	"github.com/mobilecred/mobilecred/internal/issuance"
 	"github.com/mobilecred/mobilecred/internal/picture"
 	"github.com/mobilecred/mobilecred/internal/setup"
+	"github.com/mobilecred/mobilecred/internal/setup/table"
 	"github.com/mobilecred/mobilecred/internal/webapi"
 )
 
 func main() {
 	base := setup.New(os.Getenv, os.Stdout)
-	store, accounts := base.Store(), base.Accounts()
+	store, accounts := table.Store(base), base.Accounts()
 	base.Must()
 	service := &issuance.Service{Store: store, Now: base.Now, NewID: base.NewID, Log: base.Log, Count: base.Count}
 	lambda.Start(webapi.NewDirectory(service, store, accounts, picture.Normalize, base.Now))

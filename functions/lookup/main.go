@@ -7,12 +7,13 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/mobilecred/mobilecred/internal/setup"
+	"github.com/mobilecred/mobilecred/internal/setup/table"
 	"github.com/mobilecred/mobilecred/internal/webapi"
 )
 
 func main() {
 	base := setup.New(os.Getenv, os.Stdout)
-	store := base.Store()
+	store := table.Store(base)
 	base.Must()
 	lambda.Start(webapi.NewLookup(store, base.Now))
 }

@@ -9,13 +9,14 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/awsconf"
 	"github.com/mobilecred/mobilecred/internal/bus"
+	"github.com/mobilecred/mobilecred/internal/bus/envelope"
 	"github.com/mobilecred/mobilecred/internal/notify"
 	"github.com/mobilecred/mobilecred/internal/setup"
 )
 
 func main() {
 	base := setup.New(os.Getenv, os.Stdout)
-	events := bus.New(eventbridge.NewFromConfig(base.AWS(awsconf.EventBridge)), base.Env("BUS_NAME"), bus.SourceMobilecred)
+	events := bus.New(eventbridge.NewFromConfig(base.AWS(awsconf.EventBridge)), base.Env("BUS_NAME"), envelope.SourceMobilecred)
 	base.Must()
 	lambda.Start(notify.Handler(events))
 }

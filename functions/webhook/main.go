@@ -10,6 +10,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/awsconf"
 	"github.com/mobilecred/mobilecred/internal/bus"
+	"github.com/mobilecred/mobilecred/internal/bus/envelope"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
 	"github.com/mobilecred/mobilecred/internal/setup"
 	"github.com/mobilecred/mobilecred/internal/webhook"
@@ -18,7 +19,7 @@ import (
 func main() {
 	base := setup.New(os.Getenv, os.Stdout)
 	secrets := accounts.New(secretsmanager.NewFromConfig(base.AWS(awsconf.SecretsManager)), base.Env("SECRETS_PREFIX"), base.Accounts(), base.Now)
-	events := bus.New(eventbridge.NewFromConfig(base.AWS(awsconf.EventBridge)), base.Env("BUS_NAME"), bus.SourceProvider)
+	events := bus.New(eventbridge.NewFromConfig(base.AWS(awsconf.EventBridge)), base.Env("BUS_NAME"), envelope.SourceProvider)
 	base.Must()
 	handler := &webhook.Handler{Accounts: secrets, Bus: events, Count: base.Count, Log: base.Log}
 	lambda.Start(handler.Handle)

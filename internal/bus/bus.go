@@ -1,7 +1,7 @@
-// Package bus puts events on the EventBridge bus and reads the ones that come from it.
+// Package bus puts events on the EventBridge bus.
 //
-// What belongs here is the envelope: sources, detail types, batches, and what to do about entries that were not taken. What does not:
-// what the details say (provider, issuance) and when something is published (webhook, notify).
+// What belongs here is publishing: batches, and what to do about entries that were not taken. What does not: what events are called
+// and how they are read (envelope, which links no client), what they say (provider, notify) and when they are published (webhook, notify).
 package bus
 
 import (
@@ -15,18 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
-
-	"github.com/mobilecred/mobilecred/internal/provider"
-)
-
-// The sources of events, and the detail type of what a provider says.
-const (
-	SourceMobilecred    = "mobilecred"          // what happened to credentials, for the portal and others
-	SourceProvider      = "mobilecred.provider" // what providers say, for ourselves
-	ProviderUserChanged = "Provider User Changed"
 )
 
 const (
@@ -202,17 +192,4 @@ func value(s *string) string {
 		return ""
 	}
 	return *s
-}
-
-// Provider reads the facts about one provider user out of an event that webhook published. The error says that the event is not one
-// of those, and quotes nothing.
-func Provider(event events.EventBridgeEvent) (provider.UserFacts, error) {
-	var facts provider.UserFacts
-	if event.Source != SourceProvider || event.DetailType != ProviderUserChanged {
-		return facts, errors.New("bus: not an event of a provider")
-	}
-	if json.Unmarshal(event.Detail, &facts) != nil || facts.Account == "" || len(facts.Facts) == 0 {
-		return provider.UserFacts{}, errors.New("bus: the event of a provider holds no facts")
-	}
-	return facts, nil
 }

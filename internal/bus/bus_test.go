@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 
+	"github.com/mobilecred/mobilecred/internal/bus/envelope"
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
@@ -35,7 +36,7 @@ func (b *bridge) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ 
 	out := &eventbridge.PutEventsOutput{}
 	for _, e := range in.Entries {
 		size += len(*e.Source) + len(*e.DetailType) + len(*e.Detail)
-		if *e.EventBusName != "mobilecred" || *e.Source != SourceProvider {
+		if *e.EventBusName != "mobilecred" || *e.Source != envelope.SourceProvider {
 			b.t.Errorf("on %s from %s", *e.EventBusName, *e.Source)
 		}
 		if b.refuse[*e.Detail] > 0 {
@@ -54,7 +55,7 @@ func (b *bridge) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ 
 }
 
 func (b *bridge) bus(waits *int) *Bus {
-	bus := New(b, "mobilecred", SourceProvider)
+	bus := New(b, "mobilecred", envelope.SourceProvider)
 	bus.wait = func(ctx context.Context, d time.Duration) error {
 		if *waits++; d > maxWait {
 			b.t.Errorf("waits %v", d)
@@ -66,7 +67,7 @@ func (b *bridge) bus(waits *int) *Bus {
 
 func entries(n int) (all []Entry) {
 	for i := range n {
-		all = append(all, Entry{DetailType: ProviderUserChanged, Detail: i})
+		all = append(all, Entry{DetailType: envelope.ProviderUserChanged, Detail: i})
 	}
 	return all
 }
@@ -164,28 +165,11 @@ func TestFactsComeOutAsTheyWentIn(t *testing.T) {
 	sent := provider.UserFacts{Account: "acme-origo", UserID: "103367", Facts: []provider.Fact{{What: provider.AboutCredential, Ref: "887001",
 		Status: provider.FactIssued, DeviceID: "550017", MobileID: "MID:56", At: time.Date(2026, 11, 20, 10, 12, 4, 0, time.UTC)}}}
 	b, waits := &bridge{t: t}, 0
-	if err := b.bus(&waits).Publish(t.Context(), []Entry{{DetailType: ProviderUserChanged, Detail: sent}}); err != nil {
+	if err := b.bus(&waits).Publish(t.Context(), []Entry{{DetailType: envelope.ProviderUserChanged, Detail: sent}}); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Provider(events.EventBridgeEvent{Source: SourceProvider, DetailType: ProviderUserChanged, Detail: json.RawMessage(b.taken[0])})
+	got, err := envelope.Provider(events.EventBridgeEvent{Source: envelope.SourceProvider, DetailType: envelope.ProviderUserChanged, Detail: json.RawMessage(b.taken[0])})
 	if err != nil || !reflect.DeepEqual(got, sent) {
 		t.Errorf("%+v, %v", got, err)
-	}
-}
-
-func TestEventsThatAreNotAProviders(t *testing.T) {
-	const good = `{"account":"a","facts":[{"what":"user","status":"deleted"}]}`
-	for _, e := range []events.EventBridgeEvent{
-		{},
-		{Source: SourceMobilecred, DetailType: ProviderUserChanged, Detail: json.RawMessage(good)},
-		{Source: SourceProvider, DetailType: "Other", Detail: json.RawMessage(good)},
-		{Source: SourceProvider, DetailType: ProviderUserChanged},
-		{Source: SourceProvider, DetailType: ProviderUserChanged, Detail: json.RawMessage(`"CANARY"`)},
-		{Source: SourceProvider, DetailType: ProviderUserChanged, Detail: json.RawMessage(`{"account":"a","facts":[]}`)},
-		{Source: SourceProvider, DetailType: ProviderUserChanged, Detail: json.RawMessage(`{"facts":[{"what":"user"}]}`)},
-	} {
-		if facts, err := Provider(e); err == nil || facts.Account != "" || strings.Contains(err.Error(), "CANARY") {
-			t.Errorf("%+v: %v", e, err)
-		}
 	}
 }

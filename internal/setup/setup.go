@@ -1,5 +1,5 @@
-// Package setup is the wiring every function shares: what it reads from its environment, its clock, its log and its table. What only
-// some functions need belongs beneath (outside), so that no function links what it does not use.
+// Package setup is the wiring every function shares: what it reads from its environment, its clock and its log. What only some
+// functions need belongs beneath (table, outside), so that no function links what it does not use.
 //
 // Nothing is decided here. A function's main takes what it needs and starts.
 package setup
@@ -15,11 +15,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/mobilecred/mobilecred/internal/awsconf"
 	"github.com/mobilecred/mobilecred/internal/clock"
-	"github.com/mobilecred/mobilecred/internal/dynamo"
 	"github.com/mobilecred/mobilecred/internal/telemetry"
 )
 
@@ -67,11 +65,6 @@ func (b *Base) AWS(service string) aws.Config {
 	c, err := awsconf.New(b.getenv, service)
 	b.note(err)
 	return c
-}
-
-// Store returns the table.
-func (b *Base) Store() *dynamo.Store {
-	return dynamo.New(dynamodb.NewFromConfig(b.AWS(awsconf.DynamoDB)), b.Env("TABLE_NAME"))
 }
 
 // NewID makes an identifier of at least 128 random bits, in the alphabet of ids.

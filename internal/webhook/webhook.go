@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/mobilecred/mobilecred/internal/bus"
+	"github.com/mobilecred/mobilecred/internal/bus/envelope"
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
@@ -53,7 +54,7 @@ type Bus interface {
 // Handler serves POST /v1/webhooks/{account}.
 type Handler struct {
 	Accounts Accounts
-	Bus      Bus               // for the source bus.SourceProvider
+	Bus      Bus               // for the source envelope.SourceProvider
 	Count    func(name string) // raises a metric by one
 	Log      *slog.Logger
 }
@@ -116,7 +117,7 @@ func (h *Handler) receive(ctx context.Context, req events.APIGatewayV2HTTPReques
 	for _, u := range users {
 		u.Facts = slices.DeleteFunc(u.Facts, func(f provider.Fact) bool { return f.Status == provider.FactOther })
 		if len(u.Facts) > 0 {
-			entries = append(entries, bus.Entry{DetailType: bus.ProviderUserChanged, Detail: u})
+			entries = append(entries, bus.Entry{DetailType: envelope.ProviderUserChanged, Detail: u})
 		}
 	}
 	if err := h.Bus.Publish(ctx, entries); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/mobilecred/mobilecred/internal/bus"
+	"github.com/mobilecred/mobilecred/internal/bus/envelope"
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
@@ -51,7 +52,7 @@ func (w *world) Publish(_ context.Context, entries []bus.Entry) error {
 		return w.busErr
 	}
 	for _, e := range entries {
-		if e.DetailType != bus.ProviderUserChanged {
+		if e.DetailType != envelope.ProviderUserChanged {
 			return fmt.Errorf("detail type %q", e.DetailType)
 		}
 		w.published = append(w.published, e.Detail.(provider.UserFacts))

@@ -11,11 +11,12 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts/clients"
 	"github.com/mobilecred/mobilecred/internal/setup"
+	"github.com/mobilecred/mobilecred/internal/setup/table"
 )
 
 // Service wires the complete service. share is the part of an account's calls the function may use.
 func Service(b *setup.Base, share clients.Share) *issuance.Service {
-	store := b.Store()
+	store := table.Store(b)
 	secrets := accounts.New(secretsmanager.NewFromConfig(b.AWS(awsconf.SecretsManager)), b.Env("SECRETS_PREFIX"), b.Accounts(), b.Now)
 	ses := mail.NewSES(sesv2.NewFromConfig(b.AWS(awsconf.SESv2)), b.Env("MAIL_FROM"), "")
 	return &issuance.Service{
