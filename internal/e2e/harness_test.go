@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -286,10 +287,18 @@ func (r *run) gone() {
 	}
 }
 
+// freePorts picks ports below those the kernel hands out by itself: those would be somebody else's connection by the time a killed
+// run starts again.
 func freePorts(names ...string) (map[string]int, error) {
 	ports := map[string]int{}
 	for _, name := range names {
-		l, err := net.Listen("tcp", ":0")
+		var l net.Listener
+		err := errors.New("never tried")
+		for range 20 {
+			if l, err = net.Listen("tcp", ":"+strconv.Itoa(20_000+rand.IntN(12_000))); err == nil {
+				break
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
