@@ -18,6 +18,7 @@ type Holder struct {
 	FirstName   string     `json:"firstName"`
 	LastName    string     `json:"lastName"`
 	Email       string     `json:"email"`
+	FormerEmail string     `json:"formerEmail,omitempty"` // the one before it: the provider may have been asked under it
 	Locale      string     `json:"locale"`
 	TimeZone    string     `json:"timeZone"`
 	ValidUntil  *time.Time `json:"validUntil,omitempty"`  // visitors only

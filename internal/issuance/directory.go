@@ -90,6 +90,9 @@ func describe(known, described credential.Holder, now time.Time) credential.Hold
 	h := known
 	h.ID, h.Kind = described.ID, described.Kind
 	h.FirstName, h.LastName, h.Email = described.FirstName, described.LastName, described.Email
+	if known.Email != "" && known.Email != h.Email {
+		h.FormerEmail = known.Email
+	}
 	h.Locale, h.TimeZone, h.ValidUntil = described.Locale, described.TimeZone, described.ValidUntil
 	if known.Revision == 0 {
 		h.CreatedAt = now

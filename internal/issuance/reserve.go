@@ -334,9 +334,6 @@ func (r *run) settle(ctx context.Context, c credential.Credential) error {
 	case len(invitations) == 0 && len(credentials) == 0:
 		return r.undoubt(ctx, c)
 	case len(invitations) == 1 && len(credentials) == 1:
-		if err := r.knowUser(ctx, u.ID, r.item.PersonHash); err != nil {
-			return err
-		}
 		return r.obtained(ctx, c, r.reservedOf(ctx, c, u, invitations[0], credentials[0]))
 	}
 	// The provider does not say which invitation goes with which mobile ID, so one can be picked only when there is one. All of

@@ -297,7 +297,8 @@ func person(h credential.Holder) provider.Person {
 	return provider.Person{ExternalID: h.ID, FirstName: h.FirstName, LastName: h.LastName, Email: h.Email}
 }
 
-// user reads the provider's user of the holder: by its id when that is known, by e-mail otherwise. ErrNotFound when there is none.
+// user reads the provider's user of the holder: by its id when that is known, by e-mail otherwise, and then it is known: whatever
+// brought it about, it is to be kept in step and to be removed with the holder. ErrNotFound when there is none.
 func (r *run) user(ctx context.Context) (provider.User, error) {
 	p, err := r.at(ctx)
 	if err != nil {
@@ -316,7 +317,17 @@ func (r *run) user(ctx context.Context) (provider.User, error) {
 		return provider.User{}, provider.ErrNotFound // erased
 	}
 	u, err := p.FindUser(ctx, person(r.holder))
-	return u, r.heard(err)
+	if r.heard(err) != nil && !isTrouble(err) && r.holder.FormerEmail != "" {
+		former := person(r.holder)
+		former.Email = r.holder.FormerEmail
+		if was, e := p.FindUser(ctx, former); r.heard(e) == nil || isTrouble(e) {
+			u, err = was, e
+		}
+	}
+	if err == nil {
+		err = r.knowUser(ctx, u.ID, "") // as it is described there we have never seen
+	}
+	return u, err
 }
 
 // knowUser remembers the provider's user of the holder, which was last told hash.
