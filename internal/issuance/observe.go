@@ -51,11 +51,8 @@ func observe(c credential.Credential, u *provider.User, rd reading) []credential
 		return []credential.Event{missing}
 	}
 	if accepted {
-		events := []credential.Event{{Kind: credential.Accepted, Device: lastDevice(rd.facts)}}
+		events := []credential.Event{{Kind: credential.Accepted}}
 		c.Stage = credential.Activating
-		if device := events[0].Device; device != nil {
-			c.AcceptedOn = device.ID
-		}
 		if e := explained(c, rd); e != nil { // removed before we heard that it was accepted
 			events = append(events, *e)
 		}
@@ -125,16 +122,6 @@ func contradictions(c credential.Credential, rd reading) []credential.Event {
 		}
 	}
 	return events
-}
-
-// lastDevice is the phone that was last told to be in use; nil for none. With an acceptance it is the one that accepted.
-func lastDevice(facts []provider.Fact) *credential.Device {
-	for _, f := range slices.Backward(facts) {
-		if f.What == provider.AboutEndpoint && f.Status == provider.FactActive && f.DeviceID != "" {
-			return &credential.Device{ID: f.DeviceID}
-		}
-	}
-	return nil
 }
 
 // wasOn says whether the removal of a device of its user takes a credential along: the one it is on or on its way to, or any while
