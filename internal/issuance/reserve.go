@@ -112,6 +112,11 @@ func (r *run) obtained(ctx context.Context, c credential.Credential, got credent
 		if !sameDoubt(row, c) {
 			return r.recordStray(ctx, row, got)
 		}
+		if ours, err := r.unclaimed(ctx, row, credential.RefInvitation, got.InvitationRef); err != nil {
+			return err
+		} else if !ours { // another doubt of this holder was settled with it meanwhile
+			return r.undoubt(ctx, row)
+		}
 		owner, err := r.Store.Owner(ctx, row.Account, got.Mobile.ID)
 		if err != nil && !errors.Is(err, credential.ErrNotFound) {
 			return err
@@ -359,8 +364,26 @@ func (r *run) settle(ctx context.Context, c credential.Credential) error {
 
 // unexplained lists what a user has that a doubt explains: new since, of its part number, and in nobody's name.
 func (r *run) unexplained(ctx context.Context, c credential.Credential, u provider.User) (invitations []provider.Invitation, credentials []provider.Credential, err error) {
+	rows, err := r.Store.Credentials(ctx, c.HolderID)
+	if err != nil {
+		return nil, nil, err
+	}
+	// What another row knows of without having it as its own, such as an answer that waits for a take-over.
+	noted := map[string]bool{}
+	for _, row := range rows {
+		if row.ID == c.ID || row.Account != c.Account {
+			continue
+		}
+		of := append(slices.Clone(row.Aside), row.Strays...)
+		if row.Doubt != nil && row.Doubt.Obtained != nil {
+			of = append(of, *row.Doubt.Obtained)
+		}
+		for _, t := range of {
+			noted["i"+t.InvitationRef], noted["c"+t.CredentialRef] = true, true
+		}
+	}
 	for _, i := range u.Invitations {
-		if slices.Contains(c.Doubt.Invitations, i.ID) || i.Status != provider.InvitationPending && i.Status != provider.InvitationAccepted {
+		if noted["i"+i.ID] || slices.Contains(c.Doubt.Invitations, i.ID) || i.Status != provider.InvitationPending && i.Status != provider.InvitationAccepted {
 			continue
 		}
 		if free, err := r.unclaimed(ctx, c, credential.RefInvitation, i.ID); err != nil {
@@ -370,7 +393,7 @@ func (r *run) unexplained(ctx context.Context, c credential.Credential, u provid
 		}
 	}
 	for _, k := range u.Credentials {
-		if slices.Contains(c.Doubt.Credentials, k.ID) || k.PartNumber != c.PartNumber {
+		if noted["c"+k.ID] || slices.Contains(c.Doubt.Credentials, k.ID) || k.PartNumber != c.PartNumber {
 			continue
 		}
 		if free, err := r.unclaimed(ctx, c, credential.RefCredential, k.ID); err != nil {
