@@ -188,11 +188,20 @@ func (r *run) mail(ctx context.Context, c credential.Credential) error {
 	return nil // in doubt
 }
 
+// pictureUnknown stands for the picture while the provider's answer is outstanding: it may show the one before or the one after.
+const pictureUnknown = "unknown"
+
 // picture makes the provider show the holder's picture on the badge, or none (R8).
 func (r *run) picture(ctx context.Context, c credential.Credential) error {
 	p, err := r.at(ctx)
 	if err != nil {
 		return err
+	}
+	if c.PictureHash != pictureUnknown {
+		c.PictureHash = pictureUnknown
+		if err := r.Store.Commit(ctx, r.rowChange(&c)); err != nil {
+			return err
+		}
 	}
 	hash, ref := "", ""
 	if r.holder.PictureHash != "" {
@@ -203,10 +212,13 @@ func (r *run) picture(ctx context.Context, c credential.Credential) error {
 		if err != nil {
 			return err
 		}
+		hash = picture.Hash
 		if ref, err = p.SetPhoto(ctx, c.UserID, picture); r.heard(err) != nil {
+			if ref != "" { // it is there, be it shown or not, and may have to be removed
+				err = errors.Join(err, r.change(ctx, c, func(c *credential.Credential) bool { c.PictureRef = ref; return true }))
+			}
 			return err
 		}
-		hash = picture.Hash
 	} else if err := r.heard(p.RemovePhoto(ctx, c.UserID, c.PictureRef)); err != nil && !errors.Is(err, provider.ErrNotFound) {
 		return err
 	}

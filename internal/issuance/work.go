@@ -361,6 +361,12 @@ func (r *run) tendUser(ctx context.Context, rows []credential.Credential, idle b
 			return time.Time{}, r.knowUser(ctx, "", "")
 		}
 	} else if err == nil {
+		if r.item.PersonHash != "" { // until we hear of it, the provider may know the holder by either description
+			r.item.PersonHash = ""
+			if err := r.Store.SaveWork(ctx, r.item); err != nil {
+				return time.Time{}, err
+			}
+		}
 		if err = r.heard(p.UpdateUser(ctx, r.item.UserID, person(r.holder))); err == nil {
 			return time.Time{}, r.knowUser(ctx, r.item.UserID, personHash(r.holder))
 		}
