@@ -3,6 +3,7 @@ package issuance
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
@@ -205,8 +206,25 @@ func (s *Service) changeHolder(ctx context.Context, holderID string, edit func(k
 		if err := s.touchAll(ctx, &change, holderID); err != nil {
 			return err
 		}
-		return s.Store.Commit(ctx, change)
+		if err := s.Store.Commit(ctx, change); err != nil {
+			return err
+		}
+		return s.touchLate(ctx, change, holderID)
 	})
+}
+
+// touchLate asks for work at accounts that the holder became known at while its change was being decided: who works there may have
+// read the holder as it was before.
+func (s *Service) touchLate(ctx context.Context, change credential.Change, holderID string) error {
+	late := credential.Change{At: s.Now()}
+	if err := s.touchAll(ctx, &late, holderID); err != nil {
+		return err
+	}
+	late.Touch = slices.DeleteFunc(late.Touch, func(t credential.Touch) bool { return slices.Contains(change.Touch, t) })
+	if len(late.Touch) == 0 {
+		return nil
+	}
+	return s.Store.Commit(ctx, late)
 }
 
 // touchAll asks for work at every account the holder is known at.
