@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
@@ -23,6 +24,9 @@ type Service struct {
 	Count func(metric string)
 	// Pause waits a random while before a conflicting write is tried again; nil for a few milliseconds of real time.
 	Pause func(ctx context.Context, attempt int) error
+
+	mu        sync.Mutex
+	unapplied map[string]feedStop // by account
 }
 
 // The metrics.

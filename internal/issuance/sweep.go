@@ -12,6 +12,7 @@ const (
 	duePage       = 25
 	outageAfter   = 3 // holders in a row that found no answer make it the account's trouble
 	feedPages     = 20
+	feedTries     = 3                  // sweeps that a report which cannot be applied holds the bookmark up for
 	feedReach     = 7 * 24 * time.Hour // how far back a first reading of the feed goes
 	stockInterval = 5 * time.Minute
 	sweepReserve  = 12 * time.Second // one work unit, kept free at the end of the time there is
@@ -152,6 +153,7 @@ func (s *Service) sweepFeed(ctx context.Context, account string, report *SweepRe
 			}
 			return true, nil
 		}
+		unapplied := false
 		for _, u := range feed.Users {
 			if outOfTime(ctx) {
 				report.More = true
@@ -161,10 +163,14 @@ func (s *Service) sweepFeed(ctx context.Context, account string, report *SweepRe
 				if isTrouble(err) {
 					return true, nil
 				}
+				unapplied = true
 				s.Count(MetricPoison)
 				s.Log.ErrorContext(ctx, "report not applied", "account", account, "userId", u.UserID, "error", err)
 			}
 			report.Told++
+		}
+		if unapplied && s.mayTell(account, bookmark) {
+			return false, nil
 		}
 		if feed.Next != bookmark {
 			err := s.Store.SetBookmark(ctx, account, bookmark, feed.Next)
@@ -181,6 +187,30 @@ func (s *Service) sweepFeed(ctx context.Context, account string, report *SweepRe
 	}
 	report.More = true
 	return false, nil
+}
+
+// mayTell counts the sweeps that could not apply everything from a bookmark on, and says whether to tell it all again: the store may
+// have been unwell, but a report that never can be applied must not hold up those behind it. That it is forgotten with the process
+// costs no more than a few sweeps.
+func (s *Service) mayTell(account, bookmark string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unapplied == nil {
+		s.unapplied = map[string]feedStop{}
+	}
+	stop := s.unapplied[account]
+	if stop.bookmark != bookmark {
+		stop = feedStop{bookmark: bookmark}
+	}
+	stop.sweeps++
+	s.unapplied[account] = stop
+	return stop.sweeps < feedTries
+}
+
+// feedStop is a place in an account's feed, and how many sweeps could not get past it.
+type feedStop struct {
+	bookmark string
+	sweeps   int
 }
 
 // sweepStock looks at the stock of every profile's part number now and then.
