@@ -208,7 +208,8 @@ var ended = map[Status]InvitationStatus{Declined: InvitationDeclined, Expired: I
 
 func endWith(c Credential, status Status, e Event) Credential {
 	invitation := InvitationAccepted
-	if c.Stage == Invited {
+	// What finds the slot of its device taken was redeemed, whether or not its acceptance had been seen.
+	if c.Stage == Invited && e.Kind != DeviceHasProfile {
 		invitation = InvitationCancelled
 		if s, ok := ended[status]; ok && e.Kind != VisitEnded {
 			invitation = s

@@ -242,13 +242,16 @@ func (s *Service) applyObserved(ctx context.Context, c credential.Credential, u 
 	if err != nil || entry == nil {
 		return c, err
 	}
-	if (entry.Anomaly || entry.Late) && after.Reservation == c.Reservation {
+	if entry.Anomaly || entry.Late {
 		hash := factHash(c, e)
 		seen, err := s.Store.Seen(ctx, c.ID, hash)
-		if err != nil || seen {
+		// Told again, it is news only while there is something to release again.
+		if err != nil || seen && (after.Reservation == c.Reservation || u == nil || !isHeld(*u, c.Reserved())) {
 			return c, err
 		}
-		change.Seen = []credential.Seen{{CredentialID: c.ID, Hash: hash, ExpiresAt: change.At.Add(seenFor)}}
+		if !seen {
+			change.Seen = []credential.Seen{{CredentialID: c.ID, Hash: hash, ExpiresAt: change.At.Add(seenFor)}}
+		}
 	}
 	if c.IsLive() && !after.IsLive() {
 		if err := s.freeSlot(ctx, &change, c); err != nil {
