@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -36,8 +37,10 @@ const (
 	// A frozen function misses that its peers hung up. The transport compares wall clocks before it reuses a connection,
 	// so an idle limit below the services' own keeps a thawed function from writing into a dead one.
 	idleTimeout = 30 * time.Second
-	// The SDK would wait up to 20 s between attempts, most of what an HTTP caller has.
-	maxBackoff = time.Second
+	// The SDK would wait up to 20 s between attempts, most of what an HTTP caller has; and told to wait a second at most, it waits
+	// exactly that, everybody in step.
+	baseBackoff = 50 * time.Millisecond
+	maxBackoff  = time.Second
 )
 
 // New returns the configuration for one service, named by one of the constants above.
@@ -73,7 +76,7 @@ func New(getenv func(string) string, service string) (aws.Config, error) {
 		BaseEndpoint: endpoint,
 		HTTPClient:   httpClient(),
 		Retryer: func() aws.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = maxBackoff })
+			return retry.NewStandard(func(o *retry.StandardOptions) { o.Backoff = retry.BackoffDelayerFunc(backoff) })
 		},
 	}, nil
 }
@@ -107,4 +110,9 @@ func httpClient() aws.HTTPClient {
 			t.IdleConnTimeout = idleTimeout
 		}).
 		Freeze() // or a service client may put its own limits in place of these
+}
+
+// backoff is exponential with full jitter.
+func backoff(attempt int, _ error) (time.Duration, error) {
+	return rand.N(min(baseBackoff<<min(attempt, 10), maxBackoff)), nil
 }
