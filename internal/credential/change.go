@@ -100,9 +100,11 @@ type WorkItem struct {
 	Claim    *Claim     `json:"claim,omitempty"`
 	// Added counts what others asked to be done; a claim is released only at the count its holder has worked off.
 	Added int64 `json:"added"`
-	// UserID is the provider's user of this holder, PersonHash the description it was last given, UserGone that it was removed.
+	// UserID is the provider's user of this holder, PersonHash the description it was last given, PictureRef the picture it shows on
+	// all of its badges.
 	UserID     string `json:"userId,omitempty"`
 	PersonHash string `json:"personHash,omitempty"`
+	PictureRef string `json:"pictureRef,omitempty"`
 	Retry      Retry  `json:"retry"`
 }
 

@@ -203,7 +203,6 @@ type Credential struct {
 	AcceptedOn    string      `json:"acceptedOn,omitempty"` // the device it is on its way to, by its id, where the provider says
 	ActivatedAt   *time.Time  `json:"activatedAt,omitempty"`
 	PictureHash   string      `json:"pictureHash,omitempty"` // the picture the provider shows; empty: none
-	PictureRef    string      `json:"pictureRef,omitempty"`
 	// Replaces is the credential that ends, revoked, when this one's reservation is recorded (an upgrade).
 	Replaces string `json:"replaces,omitempty"`
 	// Aside are spent mobile IDs the provider offered (R5): kept until another is obtained, then released.

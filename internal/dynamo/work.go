@@ -100,8 +100,9 @@ func (s *Store) SaveWork(ctx context.Context, w credential.WorkItem) error {
 	if err != nil {
 		return fmt.Errorf("dynamo: encoding a retry: %w", err)
 	}
-	_, err = s.update(ctx, "save work", workKey(w.HolderID, w.Account), "SET #userId = :user, #personHash = :person, #retry = :retry",
-		"#claim.#id = :id", item{":user": text(w.UserID), ":person": text(w.PersonHash), ":retry": retry, ":id": claimID(w)})
+	_, err = s.update(ctx, "save work", workKey(w.HolderID, w.Account),
+		"SET #userId = :user, #personHash = :person, #pictureRef = :picture, #retry = :retry", "#claim.#id = :id",
+		item{":user": text(w.UserID), ":person": text(w.PersonHash), ":picture": text(w.PictureRef), ":retry": retry, ":id": claimID(w)})
 	return err
 }
 

@@ -37,7 +37,7 @@ type Store interface {
 	// Claim takes the claim of a work item, moving DueAt to its end, and returns the item. ErrConflict: somebody has it at now, or,
 	// with onlyDue, it is not due at now (any more).
 	Claim(ctx context.Context, holderID, account string, claim credential.Claim, now time.Time, onlyDue bool) (credential.WorkItem, error)
-	// SaveWork stores UserID, PersonHash and Retry of an item whose claim is still item.Claim; ErrConflict otherwise.
+	// SaveWork stores UserID, PersonHash, PictureRef and Retry of an item whose claim is still item.Claim; ErrConflict otherwise.
 	SaveWork(ctx context.Context, item credential.WorkItem) error
 	// Release gives the claim item.Claim back, with item.DueAt as the next moment, if Added is still item.Added; ErrConflict
 	// otherwise. drop removes the item altogether.

@@ -203,7 +203,7 @@ func (r *run) picture(ctx context.Context, c credential.Credential) error {
 			return err
 		}
 	}
-	hash, ref := "", ""
+	hash := ""
 	if r.holder.PictureHash != "" {
 		picture, err := r.Store.Picture(ctx, c.HolderID)
 		if errors.Is(err, credential.ErrNotFound) {
@@ -213,19 +213,36 @@ func (r *run) picture(ctx context.Context, c credential.Credential) error {
 			return err
 		}
 		hash = picture.Hash
-		if ref, err = p.SetPhoto(ctx, c.UserID, picture); r.heard(err) != nil {
-			if ref != "" { // it is there, be it shown or not, and may have to be removed
-				err = errors.Join(err, r.change(ctx, c, func(c *credential.Credential) bool { c.PictureRef = ref; return true }))
+		ref, err := p.SetPhoto(ctx, c.UserID, picture)
+		r.heard(err)
+		if ref != "" { // it is there, be it shown or not, and will have to be removed
+			r.item.PictureRef = ref
+			if err := r.Store.SaveWork(ctx, r.item); err != nil {
+				return err
 			}
+		}
+		if err != nil {
 			return err
 		}
-	} else if err := r.heard(p.RemovePhoto(ctx, c.UserID, c.PictureRef)); err != nil && !errors.Is(err, provider.ErrNotFound) {
+	} else if err := r.removePicture(ctx, p); err != nil {
 		return err
 	}
 	return r.change(ctx, c, func(c *credential.Credential) bool {
-		c.PictureHash, c.PictureRef, c.Retry = hash, ref, credential.Retry{}
+		c.PictureHash, c.Retry = hash, credential.Retry{}
 		return true
 	})
+}
+
+// removePicture makes the provider's user show no picture: it does so on every badge, those of the future too.
+func (r *run) removePicture(ctx context.Context, p Provider) error {
+	if r.item.PictureRef == "" {
+		return nil
+	}
+	if err := r.heard(p.RemovePhoto(ctx, r.item.UserID, r.item.PictureRef)); err != nil && !errors.Is(err, provider.ErrNotFound) {
+		return err
+	}
+	r.item.PictureRef = ""
+	return r.Store.SaveWork(ctx, r.item)
 }
 
 // look reads the provider again for an accepted credential nobody has reported on a device.

@@ -335,6 +335,9 @@ func (r *run) knowUser(ctx context.Context, userID, hash string) error {
 	if r.item.UserID == userID && r.item.PersonHash == hash {
 		return nil
 	}
+	if r.item.UserID != userID {
+		r.item.PictureRef = ""
+	}
 	r.item.UserID, r.item.PersonHash, r.item.Retry = userID, hash, credential.Retry{}
 	return r.Store.SaveWork(ctx, r.item)
 }
@@ -345,7 +348,8 @@ func (r *run) tendUser(ctx context.Context, rows []credential.Credential, idle b
 	wanted := slices.ContainsFunc(rows, func(c credential.Credential) bool { return c.IsLive() })
 	outdated := wanted && !r.holder.Erasing && r.item.PersonHash != personHash(r.holder)
 	unwanted := r.holder.Erasing && idle
-	if r.item.UserID == "" || !outdated && !unwanted {
+	pictured := r.item.PictureRef != "" && r.holder.PictureHash == "" && !r.holder.Erasing // by a credential of the past
+	if r.item.UserID == "" || !outdated && !unwanted && !pictured {
 		return time.Time{}, nil
 	}
 	now := r.Now()
@@ -359,6 +363,10 @@ func (r *run) tendUser(ctx context.Context, rows []credential.Credential, idle b
 	if err == nil && unwanted {
 		if err = r.heard(p.DeleteUser(ctx, r.item.UserID)); err == nil || errors.Is(err, provider.ErrNotFound) {
 			return time.Time{}, r.knowUser(ctx, "", "")
+		}
+	} else if err == nil && pictured {
+		if err = r.removePicture(ctx, p); err == nil {
+			return r.tendUser(ctx, rows, idle)
 		}
 	} else if err == nil {
 		if r.item.PersonHash != "" { // until we hear of it, the provider may know the holder by either description
@@ -374,6 +382,9 @@ func (r *run) tendUser(ctx context.Context, rows []credential.Credential, idle b
 	if isTrouble(err) {
 		r.silence++
 		return now.Add(probeWait), nil
+	}
+	if !isRefusal(err) {
+		return time.Time{}, err
 	}
 	r.item.Retry = credential.Postpone(r.item.Retry, "user", refusalCode(err), now)
 	if r.item.Retry.Attempts == credential.RefusalLimit {

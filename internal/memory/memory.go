@@ -384,7 +384,7 @@ func (s *Store) SaveWork(ctx context.Context, item credential.WorkItem) error {
 		if !ok {
 			return credential.ErrConflict
 		}
-		w.UserID, w.PersonHash, w.Retry = item.UserID, item.PersonHash, item.Retry
+		w.UserID, w.PersonHash, w.PictureRef, w.Retry = item.UserID, item.PersonHash, item.PictureRef, item.Retry
 		s.set(workKey(item.HolderID, item.Account), clone(w))
 		return nil
 	})

@@ -202,6 +202,7 @@ func (m *machine) claim(t *rapid.T) {
 func (m *machine) save(t *rapid.T) {
 	w := m.workItem(t)
 	w.UserID, w.PersonHash = pick(t, []string{"", "u"}, "user"), pick(t, hashes, "person")
+	w.PictureRef = pick(t, []string{"", "f"}, "picture")
 	w.Retry = credential.Retry{Attempts: 1, At: now(t)}
 	m.both(t, func(s Store) (any, error) { return nil, s.SaveWork(t.Context(), w) })
 }

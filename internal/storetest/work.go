@@ -89,15 +89,15 @@ func testSaveWork(t *testing.T, open func(*testing.T) Store) {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
 			before := claimed(t, s)
-			w := credential.WorkItem{HolderID: "h1", Account: "acme", Claim: tt.claim, Added: 7, UserID: "u", PersonHash: "p", Retry: retry}
+			w := credential.WorkItem{HolderID: "h1", Account: "acme", Claim: tt.claim, Added: 7, UserID: "u", PersonHash: "p", PictureRef: "f", Retry: retry}
 			wantError(t, s.SaveWork(t.Context(), w), tt.want)
 			want := before
 			if tt.want == nil {
-				want.UserID, want.PersonHash, want.Retry = "u", "p", retry
+				want.UserID, want.PersonHash, want.PictureRef, want.Retry = "u", "p", "f", retry
 			}
 			wantEqual(t, workItem(t, s), want)
 			if tt.want == nil {
-				w.UserID, w.PersonHash, w.Retry = "", "", credential.Retry{}
+				w.UserID, w.PersonHash, w.PictureRef, w.Retry = "", "", "", credential.Retry{}
 				wantError(t, s.SaveWork(t.Context(), w), nil)
 				wantEqual(t, workItem(t, s), before)
 			}
