@@ -194,3 +194,23 @@ func TestARemovedPictureIsOnNoFutureBadge(t *testing.T) {
 		t.Errorf("badges %+v", badges)
 	}
 }
+
+func TestAnAnswerThatWaitsWhileTheProviderGivesTheIDAway(t *testing.T) {
+	w := newWorld(t)
+	loser := w.invited("E-1")
+	w.holder("E-2")
+	w.pass(time.Minute)
+	w.deaf = true
+	w.must(w.sim.Revoke(loser.Mobile.ID))
+	_, err := w.store.Claim(w.ctx, "E-1", account, credential.Claim{ID: "other", Until: w.time().Add(time.Minute)}, w.time(), false)
+	w.must(err)
+	waits := w.assign("E-2")
+	w.must(w.sim.Reassign(loser.Mobile.ID, "stranger"))
+	w.pass(time.Second) // the feed tells of it while the answer waits
+	w.pass(61 * time.Second)
+	w.pass(time.Minute)
+	w.mend()
+	w.expect(loser, "revoked", credential.ReasonRevokedAtProvider)
+	w.expect(waits, "reassigned", credential.ReasonGivenToAnother)
+	w.agree()
+}

@@ -178,12 +178,16 @@ func (s *Service) elsewhere(ctx context.Context, account string, p Provider, u *
 	if err != nil && !errors.Is(err, credential.ErrNotFound) {
 		return err
 	}
-	if owner.State != credential.OwnerHeld && owner.State != credential.OwnerSpent {
-		if owner.State == credential.OwnerForeign {
-			return nil
-		}
+	becomesForeign := func() error {
 		foreign := credential.Owner{Account: account, MobileID: k.MobileID.ID, State: credential.OwnerForeign, UpdatedAt: s.Now(), Revision: owner.Revision + 1}
 		return s.Store.Commit(ctx, credential.Change{At: foreign.UpdatedAt, Owners: []credential.Owner{foreign}})
+	}
+	switch owner.State {
+	case credential.OwnerForeign:
+		return nil
+	case credential.OwnerHeld, credential.OwnerSpent:
+	default:
+		return becomesForeign()
 	}
 	c, err := s.Store.Credential(ctx, owner.HolderID, owner.CredentialID)
 	if errors.Is(err, credential.ErrNotFound) {
@@ -191,6 +195,11 @@ func (s *Service) elsewhere(ctx context.Context, account string, p Provider, u *
 	}
 	if err != nil {
 		return err
+	}
+	if owner.State == credential.OwnerHeld && !c.IsLive() { // or our own next, which waits for its answer, would not know
+		if err := becomesForeign(); err != nil {
+			return err
+		}
 	}
 	rd := reading{elsewhere: true}
 	if c.IsLive() && c.Stage == credential.Invited {
