@@ -75,7 +75,7 @@ build-%Function: .FORCE
 
 .PHONY: clean
 clean: ## Remove what was built and fetched, and what local runs have stored
-	rm -rf dist .aws-sam .local internal/local/dynamodb/node_modules
+	rm -rf dist .aws-sam .local internal/samlocal/dynamodb/node_modules
 
 $(VENV)/.installed: internal/deploy/requirements.txt
 	@.ci/need git go python3

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,6 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+
+	"github.com/mobilecred/mobilecred/internal/backoff"
 )
 
 // The services New can be asked for, spelled as in AWS_ENDPOINT_URL_<SERVICE>.
@@ -76,7 +77,11 @@ func New(getenv func(string) string, service string) (aws.Config, error) {
 		BaseEndpoint: endpoint,
 		HTTPClient:   httpClient(),
 		Retryer: func() aws.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) { o.Backoff = retry.BackoffDelayerFunc(backoff) })
+			return retry.NewStandard(func(o *retry.StandardOptions) {
+				o.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
+					return backoff.Backoff{First: baseBackoff, Most: maxBackoff}.Delay(attempt), nil
+				})
+			})
 		},
 	}, nil
 }
@@ -110,9 +115,4 @@ func httpClient() aws.HTTPClient {
 			t.IdleConnTimeout = idleTimeout
 		}).
 		Freeze() // or a service client may put its own limits in place of these
-}
-
-// backoff is exponential with full jitter.
-func backoff(attempt int, _ error) (time.Duration, error) {
-	return rand.N(min(baseBackoff<<min(attempt, 10), maxBackoff)), nil
 }

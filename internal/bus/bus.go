@@ -10,13 +10,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+
+	"github.com/mobilecred/mobilecred/internal/backoff"
 )
 
 const (
@@ -42,27 +43,15 @@ type Entry struct {
 
 // Bus publishes events of one source to one bus.
 type Bus struct {
-	api    API
-	name   string
-	source string
-	// wait sleeps between attempts, or returns the context's error.
-	wait func(context.Context, time.Duration) error
+	api     API
+	name    string
+	source  string
+	backoff backoff.Backoff
 }
 
 // New returns a bus by its name, for events of one of the sources.
 func New(api API, name, source string) *Bus {
-	return &Bus{api, name, source, wait}
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return &Bus{api, name, source, backoff.Backoff{First: baseWait, Most: maxWait}}
 }
 
 // Error says which entries are not on the bus, as far as is known: one whose request got no answer may be.
@@ -176,7 +165,7 @@ func (b *Bus) put(ctx context.Context, requests []types.PutEventsRequestEntry, b
 		}
 		batch = failed
 		if attempt+1 < attempts {
-			if err = b.wait(ctx, rand.N(min(baseWait<<attempt, maxWait))); err == nil {
+			if err = b.backoff.Wait(ctx, attempt); err == nil {
 				continue
 			}
 		}

@@ -56,7 +56,7 @@ func (b *bridge) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ 
 
 func (b *bridge) bus(waits *int) *Bus {
 	bus := New(b, "mobilecred", envelope.SourceProvider)
-	bus.wait = func(ctx context.Context, d time.Duration) error {
+	bus.backoff.Sleep = func(ctx context.Context, d time.Duration) error {
 		if *waits++; d > maxWait {
 			b.t.Errorf("waits %v", d)
 		}
@@ -140,17 +140,6 @@ func TestNoMoreAttemptsWhenTheTimeIsUp(t *testing.T) {
 	cancel()
 	if err := b.bus(&waits).Publish(ctx, entries(12)); !errors.Is(err, context.Canceled) || b.requests != 1 {
 		t.Errorf("%v after %d requests", err, b.requests)
-	}
-}
-
-func TestWaitEndsWithTheContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := wait(ctx, time.Hour); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	if err := wait(t.Context(), time.Nanosecond); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -1,17 +1,8 @@
 package credential
 
 import (
-	"errors"
 	"slices"
 	"time"
-)
-
-// The two outcomes of a store that callers act on. Everything else is the store being unwell.
-var (
-	// ErrNotFound is returned by a read of one item that is not there.
-	ErrNotFound = errors.New("not found")
-	// ErrConflict is returned by a write whose condition no longer holds: somebody was faster. Nothing was written; read again.
-	ErrConflict = errors.New("changed by somebody else")
 )
 
 // OwnerState says who has a mobile ID.
@@ -126,7 +117,7 @@ type Touch struct {
 // Versioned items in a Change carry the revision they shall have; the stored one must have the revision before it, and must not
 // exist for revision 1. (One rule for all of them, so that "which revision did you read?" is never forgotten.)
 
-// Change is one transaction: all of it is written, or nothing and ErrConflict is returned. At most 100 items.
+// Change is one transaction: all of it is written, or nothing, and the store reports a conflict. At most 100 items.
 type Change struct {
 	At time.Time
 

@@ -10,8 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mobilecred/mobilecred/internal/deploy"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mobilecred/mobilecred/internal/deploy"
 )
 
 const (
@@ -112,7 +113,8 @@ func TestEveryFunctionLinksOnlyTheAdaptersItUses(t *testing.T) {
 			case sdk + "config", "net/rpc", "testing":
 				t.Errorf("%s links %s: start-up time and megabytes for nothing", name, pkg)
 			}
-			if strings.HasPrefix(pkg, module+"/internal/local") || pkg == module+"/internal/memory" {
+			if strings.HasPrefix(pkg, module+"/internal/local") || strings.HasPrefix(pkg, module+"/internal/samlocal") ||
+				pkg == module+"/internal/store/memory" || pkg == module+"/internal/provider/origosim" {
 				t.Errorf("%s links %s, which is for tests and local runs", name, pkg)
 			}
 		}

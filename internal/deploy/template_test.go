@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"github.com/mobilecred/mobilecred/internal/issuance"
-	local "github.com/mobilecred/mobilecred/internal/local/template"
+	local "github.com/mobilecred/mobilecred/internal/samlocal/template"
 	"github.com/mobilecred/mobilecred/internal/telemetry"
 	"github.com/mobilecred/mobilecred/internal/webhook"
 )

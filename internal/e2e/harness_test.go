@@ -25,7 +25,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mobilecred/mobilecred/internal/local/child"
+	"github.com/mobilecred/mobilecred/internal/samlocal/child"
 )
 
 const (

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 // Assign gives a holder a new credential and sends the invitation. The result's invitation is sent, or still pending when the
@@ -71,7 +72,7 @@ func (s *Service) profileFor(ctx context.Context, profileID string) (credential.
 	notFound := credential.Refuse(credential.CodeProfileNotFound, "There is no such profile.")
 	if profileID != "" {
 		p, err := s.Store.Profile(ctx, profileID)
-		if errors.Is(err, credential.ErrNotFound) {
+		if errors.Is(err, store.ErrNotFound) {
 			return p, notFound
 		}
 		if err == nil && p.Retired {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 // PutProfile creates or replaces a profile; putting a retired one brings it back. Refusals: CodeImmutable when account or part number
@@ -14,7 +15,7 @@ import (
 func (s *Service) PutProfile(ctx context.Context, cmd credential.PutProfile) (p credential.Profile, created bool, err error) {
 	err = s.again(ctx, func() error {
 		known, err := s.Store.Profile(ctx, cmd.Profile.ID)
-		created = errors.Is(err, credential.ErrNotFound)
+		created = errors.Is(err, store.ErrNotFound)
 		if err != nil && !created {
 			return err
 		}
@@ -30,7 +31,7 @@ func (s *Service) PutProfile(ctx context.Context, cmd credential.PutProfile) (p 
 			if err == nil && taken.ProfileID != p.ID {
 				return credential.Refuse(credential.CodePartNumberInUse, "Another profile draws from this part number.")
 			}
-			if err != nil && !errors.Is(err, credential.ErrNotFound) {
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
 			change.Refs = []credential.Ref{part}
@@ -74,7 +75,7 @@ func sameProfile(a, b credential.Profile) bool {
 func (s *Service) RetireProfile(ctx context.Context, profileID string, _ credential.Request) error {
 	return s.again(ctx, func() error {
 		p, err := s.Store.Profile(ctx, profileID)
-		if errors.Is(err, credential.ErrNotFound) {
+		if errors.Is(err, store.ErrNotFound) {
 			return credential.Refuse(credential.CodeProfileNotFound, "There is no such profile.")
 		}
 		if err != nil || p.Retired {
@@ -192,7 +193,7 @@ func (s *Service) RemovePicture(ctx context.Context, holderID string, _ credenti
 func (s *Service) changeHolder(ctx context.Context, holderID string, edit func(known credential.Holder, change *credential.Change) (bool, error)) error {
 	return s.again(ctx, func() error {
 		known, err := s.Store.Holder(ctx, holderID)
-		if err != nil && !errors.Is(err, credential.ErrNotFound) {
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		if known.Erasing {

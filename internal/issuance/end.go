@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 // endings translates an operator's reason into the event and the statusReason.
@@ -44,7 +45,7 @@ func (s *Service) freeSlot(ctx context.Context, change *credential.Change, c cre
 		return nil
 	}
 	slot, err := s.Store.Slot(ctx, c.Account, c.Device.ID, c.ProfileID)
-	if errors.Is(err, credential.ErrNotFound) || err == nil && slot.CredentialID != c.ID {
+	if errors.Is(err, store.ErrNotFound) || err == nil && slot.CredentialID != c.ID {
 		return nil
 	}
 	if err == nil {
@@ -138,7 +139,7 @@ func (s *Service) Erase(ctx context.Context, holderID string, r credential.Reque
 // forget removes a holder that is being erased, once nothing is left to do anywhere.
 func (s *Service) forget(ctx context.Context, holderID string) error {
 	err := s.Store.Commit(ctx, credential.Change{At: s.Now(), EraseHolder: holderID})
-	if errors.Is(err, credential.ErrConflict) {
+	if errors.Is(err, store.ErrConflict) {
 		return nil // gone already
 	}
 	return err

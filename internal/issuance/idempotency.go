@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 // idempotencyFor is how long a key is remembered.
@@ -21,7 +22,7 @@ func (s *Service) replay(ctx context.Context, r credential.Request, holderID str
 		return nil, nil
 	}
 	known, err := s.Store.Idempotency(ctx, holderID, keyHash(r))
-	if errors.Is(err, credential.ErrNotFound) || err == nil && !s.Now().Before(known.ExpiresAt) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && !s.Now().Before(known.ExpiresAt) {
 		return nil, nil
 	}
 	if err != nil {

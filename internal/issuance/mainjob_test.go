@@ -11,7 +11,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
-	"github.com/mobilecred/mobilecred/internal/local/origosim"
+	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 )
 
 func TestAssignInviteActivateRevoke(t *testing.T) {

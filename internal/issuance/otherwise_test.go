@@ -11,6 +11,7 @@ import (
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
 	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 func (w *world) must(err error) {
@@ -461,7 +462,7 @@ func TestEraseAHolder(t *testing.T) {
 			for range 4 {
 				w.pass(61 * time.Second)
 			}
-			if _, err := w.store.Holder(w.ctx, "E-1"); !errors.Is(err, credential.ErrNotFound) {
+			if _, err := w.store.Holder(w.ctx, "E-1"); !errors.Is(err, store.ErrNotFound) {
 				t.Fatalf("holder: %v", err)
 			}
 			if a = w.read(a); a.Status != credential.Revoked || a.Reason != credential.ReasonHolderErased || a.Invitation.SentTo != "" {
@@ -476,7 +477,7 @@ func TestEraseAHolder(t *testing.T) {
 	w := newWorld(t)
 	w.holder("E-2")
 	w.must(w.svc.Erase(w.ctx, "E-2", w.portal))
-	if _, err := w.store.Holder(w.ctx, "E-2"); !errors.Is(err, credential.ErrNotFound) {
+	if _, err := w.store.Holder(w.ctx, "E-2"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a holder without credentials: %v", err)
 	}
 	w.refusal(w.svc.Erase(w.ctx, "E-2", w.portal), credential.CodeHolderNotFound)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 // seenFor is how long an anomaly is remembered, so that the same one is not noted twice.
@@ -76,7 +77,7 @@ func (s *Service) refresh(ctx context.Context, facts provider.UserFacts, concern
 }
 
 // readUserOf reads a provider's user; nil when it was deleted.
-func readUserOf(ctx context.Context, p Provider, userID string) (*provider.User, error) {
+func readUserOf(ctx context.Context, p provider.Provider, userID string) (*provider.User, error) {
 	u, err := p.User(ctx, userID)
 	if errors.Is(err, provider.ErrNotFound) {
 		return nil, nil
@@ -90,7 +91,7 @@ func (s *Service) rowsOfUser(ctx context.Context, account, userID string) ([]cre
 		return nil, nil
 	}
 	ref, err := s.Store.Ref(ctx, account, credential.RefUser, userID)
-	if errors.Is(err, credential.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
@@ -153,14 +154,14 @@ func (s *Service) refreshByMobileID(ctx context.Context, facts provider.UserFact
 // ownerOf finds the credential that has a mobile ID, or had it last; nil for none.
 func (s *Service) ownerOf(ctx context.Context, account, mobileID string) (*credential.Credential, error) {
 	owner, err := s.Store.Owner(ctx, account, mobileID)
-	if errors.Is(err, credential.ErrNotFound) || err == nil && owner.CredentialID == "" {
+	if errors.Is(err, store.ErrNotFound) || err == nil && owner.CredentialID == "" {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	c, err := s.Store.Credential(ctx, owner.HolderID, owner.CredentialID)
-	if errors.Is(err, credential.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	return &c, err
@@ -169,13 +170,13 @@ func (s *Service) ownerOf(ctx context.Context, account, mobileID string) (*crede
 // elsewhere is for a mobile ID seen in a user where none of our rows explains it: it is somebody else's, and no longer that of
 // whoever of ours had it, unless it was accepted (R5, R10). ours says that the user itself is a holder of ours: then it is reported,
 // and left alone.
-func (s *Service) elsewhere(ctx context.Context, account string, p Provider, u *provider.User, k provider.Credential, ours bool, concerned map[string]bool) error {
+func (s *Service) elsewhere(ctx context.Context, account string, p provider.Provider, u *provider.User, k provider.Credential, ours bool, concerned map[string]bool) error {
 	if ours {
 		s.Count(MetricUnexplained)
 		s.Log.WarnContext(ctx, "reservation of somebody else", "account", account, "userId", u.ID, "credentialRef", k.ID)
 	}
 	owner, err := s.Store.Owner(ctx, account, k.MobileID.ID)
-	if err != nil && !errors.Is(err, credential.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	becomesForeign := func() error {
@@ -190,7 +191,7 @@ func (s *Service) elsewhere(ctx context.Context, account string, p Provider, u *
 		return becomesForeign()
 	}
 	c, err := s.Store.Credential(ctx, owner.HolderID, owner.CredentialID)
-	if errors.Is(err, credential.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -309,7 +310,7 @@ func (s *Service) activate(ctx context.Context, change *credential.Change, c cre
 	}
 	hasProfile := credential.Event{Kind: credential.DeviceHasProfile, Reason: credential.ReasonDeviceHasProfile, Actor: e.Actor}
 	taken, err := s.Store.Slot(ctx, c.Account, e.Device.ID, c.ProfileID)
-	if err != nil && !errors.Is(err, credential.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return c, err
 	}
 	if err == nil && taken.CredentialID != c.ID {
@@ -339,7 +340,7 @@ func (s *Service) activate(ctx context.Context, change *credential.Change, c cre
 		after.Device = device
 	}
 	owner, err := s.Store.Owner(ctx, c.Account, c.Mobile.ID)
-	if err != nil && !errors.Is(err, credential.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return c, err
 	}
 	if owner.State != credential.OwnerSpent {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 // asideLimit is how many spent mobile IDs are kept aside before giving up on the provider's pool (R5).
@@ -48,7 +49,7 @@ func (r *run) issue(ctx context.Context, c credential.Credential) error {
 	switch r.heard(err); {
 	case err == nil:
 		if before.ID == "" {
-			if err := r.knowUser(ctx, reserved.UserID, personHash(r.holder)); err != nil && !errors.Is(err, credential.ErrConflict) {
+			if err := r.knowUser(ctx, reserved.UserID, personHash(r.holder)); err != nil && !errors.Is(err, store.ErrConflict) {
 				return err
 			}
 		}
@@ -118,7 +119,7 @@ func (r *run) obtained(ctx context.Context, c credential.Credential, got credent
 			return r.undoubt(ctx, row)
 		}
 		owner, err := r.Store.Owner(ctx, row.Account, got.Mobile.ID)
-		if err != nil && !errors.Is(err, credential.ErrNotFound) {
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		switch {
@@ -207,7 +208,7 @@ func (r *run) obtainedFromForeign(ctx context.Context, row credential.Credential
 // it is, the offer is the provider's mistake. While somebody acts for the loser, the answer is parked.
 func (r *run) takeOver(ctx context.Context, row credential.Credential, got credential.Reserved, owner credential.Owner) error {
 	loser, err := r.Store.Credential(ctx, owner.HolderID, owner.CredentialID)
-	if errors.Is(err, credential.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return r.recordReserved(ctx, row, got, owner, nil)
 	}
 	if err != nil {
@@ -223,7 +224,7 @@ func (r *run) takeOver(ctx context.Context, row credential.Credential, got crede
 		return r.recordReserved(ctx, row, got, owner, &loser)
 	}
 	item, err := r.Store.WorkItem(ctx, loser.HolderID, loser.Account)
-	if err != nil && !errors.Is(err, credential.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	if item.Claim.Active(r.Now()) {
@@ -282,7 +283,7 @@ func (r *run) recordReserved(ctx context.Context, row credential.Credential, got
 // endReplaced ends the credential that an upgrade replaces.
 func (r *run) endReplaced(ctx context.Context, change *credential.Change, row credential.Credential) error {
 	old, err := r.Store.Credential(ctx, row.HolderID, row.Replaces)
-	if errors.Is(err, credential.ErrNotFound) || err == nil && !old.IsLive() {
+	if errors.Is(err, store.ErrNotFound) || err == nil && !old.IsLive() {
 		return nil
 	}
 	if err != nil {
@@ -408,7 +409,7 @@ func (r *run) unexplained(ctx context.Context, c credential.Credential, u provid
 // unclaimed says whether no other credential of ours has a provider's record.
 func (r *run) unclaimed(ctx context.Context, c credential.Credential, kind credential.RefKind, id string) (bool, error) {
 	ref, err := r.Store.Ref(ctx, c.Account, kind, id)
-	if errors.Is(err, credential.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
 	}
 	return ref.CredentialID == c.ID, err

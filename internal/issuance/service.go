@@ -4,18 +4,20 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/mobilecred/mobilecred/internal/backoff"
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 // Service carries out the use cases. All fields are required but Providers and Mailer, which only the use cases that act outside
 // need: Assign, Resend, Replace, End, Erase, Refresh and Sweep.
 type Service struct {
 	Store     Store
-	Providers Providers
+	Providers provider.Providers
 	Mailer    Mailer
 	Now       func() time.Time // whole milliseconds, UTC
 	NewID     IDs
@@ -41,12 +43,14 @@ const (
 
 const conflictTries = 12
 
+var conflictBackoff = backoff.Backoff{First: 10 * time.Millisecond, Most: 640 * time.Millisecond}
+
 // again runs f until it no longer meets a conflict, so that f reads and decides anew each time. After too many conflicts the caller
 // is asked to try later.
 func (s *Service) again(ctx context.Context, f func() error) error {
 	for attempt := range conflictTries {
 		err := f()
-		if !errors.Is(err, credential.ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 		if err := s.pause(ctx, attempt); err != nil {
@@ -60,19 +64,13 @@ func (s *Service) pause(ctx context.Context, attempt int) error {
 	if s.Pause != nil {
 		return s.Pause(ctx, attempt)
 	}
-	most := 10 * time.Millisecond << min(attempt, 6)
-	select {
-	case <-time.After(rand.N(most)):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return conflictBackoff.Wait(ctx, attempt)
 }
 
 // holder reads a holder for a command.
 func (s *Service) holder(ctx context.Context, holderID string) (credential.Holder, error) {
 	h, err := s.Store.Holder(ctx, holderID)
-	if errors.Is(err, credential.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return h, credential.Refuse(credential.CodeHolderNotFound, "There is no holder with this id.")
 	}
 	return h, err
@@ -85,7 +83,7 @@ func (s *Service) credential(ctx context.Context, holderID, credentialID string)
 		return h, credential.Credential{}, err
 	}
 	c, err := s.Store.Credential(ctx, holderID, credentialID)
-	if errors.Is(err, credential.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		err = credential.Refuse(credential.CodeCredentialNotFound, "The holder has no credential with this id.")
 	}
 	return h, c, err

@@ -24,10 +24,10 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
-	"github.com/mobilecred/mobilecred/internal/local/origosim"
-	"github.com/mobilecred/mobilecred/internal/memory"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/origo"
+	"github.com/mobilecred/mobilecred/internal/provider/origosim"
+	"github.com/mobilecred/mobilecred/internal/store/memory"
 )
 
 // How the simulation works. Every invocation (a request of the portal, a report of the provider, a sweep) is a goroutine that stops
@@ -205,7 +205,7 @@ func (l *life) client(d origo.Doer) *origo.Client {
 
 type oneProvider struct{ *origo.Client }
 
-func (p oneProvider) Provider(context.Context, string) (issuance.Provider, error) {
+func (p oneProvider) Provider(context.Context, string) (provider.Provider, error) {
 	return p.Client, nil
 }
 

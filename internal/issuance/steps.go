@@ -7,6 +7,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 // release gives back what a row must not keep: its own reservation once it is to be gone, and whatever it caused besides. Only
@@ -81,7 +82,7 @@ func (r *run) onlyOurs(ctx context.Context, c credential.Credential, t *credenti
 
 // remaining reads the users of reservations and returns those of which something is still there: a pending invitation, or a
 // credential, of which the references are then left.
-func (r *run) remaining(ctx context.Context, p Provider, targets []credential.Reserved) ([]credential.Reserved, error) {
+func (r *run) remaining(ctx context.Context, p provider.Provider, targets []credential.Reserved) ([]credential.Reserved, error) {
 	users := map[string]provider.User{}
 	var left []credential.Reserved
 	for _, t := range targets {
@@ -151,7 +152,7 @@ func (s *Service) ownerReleased(ctx context.Context, c credential.Credential) ([
 		return nil, nil
 	}
 	owner, err := s.Store.Owner(ctx, c.Account, c.Mobile.ID)
-	if errors.Is(err, credential.ErrNotFound) || err == nil && (owner.State != credential.OwnerHeld || owner.CredentialID != c.ID) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (owner.State != credential.OwnerHeld || owner.CredentialID != c.ID) {
 		return nil, nil
 	}
 	owner.State, owner.UpdatedAt = credential.OwnerReleased, s.Now()
@@ -206,8 +207,8 @@ func (r *run) picture(ctx context.Context, c credential.Credential) error {
 	hash := ""
 	if r.holder.PictureHash != "" {
 		picture, err := r.Store.Picture(ctx, c.HolderID)
-		if errors.Is(err, credential.ErrNotFound) {
-			return credential.ErrConflict // replaced since we looked
+		if errors.Is(err, store.ErrNotFound) {
+			return store.ErrConflict // replaced since we looked
 		}
 		if err != nil {
 			return err
@@ -234,7 +235,7 @@ func (r *run) picture(ctx context.Context, c credential.Credential) error {
 }
 
 // removePicture makes the provider's user show no picture: it does so on every badge, those of the future too.
-func (r *run) removePicture(ctx context.Context, p Provider) error {
+func (r *run) removePicture(ctx context.Context, p provider.Provider) error {
 	if r.item.PictureRef == "" {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 const (
@@ -174,7 +175,7 @@ func (s *Service) sweepFeed(ctx context.Context, account string, report *SweepRe
 		}
 		if feed.Next != bookmark {
 			err := s.Store.SetBookmark(ctx, account, bookmark, feed.Next)
-			if errors.Is(err, credential.ErrConflict) {
+			if errors.Is(err, store.ErrConflict) {
 				return false, nil // another sweep is at it
 			}
 			if err != nil {
@@ -225,7 +226,7 @@ func (s *Service) sweepStock(ctx context.Context, account string) error {
 		}
 		now := s.Now()
 		known, err := s.Store.Stock(ctx, account, profile.PartNumber)
-		if err != nil && !errors.Is(err, credential.ErrNotFound) {
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		if err == nil && now.Before(known.AsOf.Add(stockInterval)) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 const (
@@ -34,7 +35,7 @@ type run struct {
 	holder   credential.Holder
 	actor    credential.Actor
 	until    time.Time
-	provider Provider
+	provider provider.Provider
 	answered bool            // the provider answered at least once
 	silence  int             // calls without an answer since the last one with
 	waiting  map[string]bool // rows that met trouble in this run: they wait, others need not (R6)
@@ -49,7 +50,7 @@ func (s *Service) work(ctx context.Context, holderID, account string, actor cred
 	now := s.Now()
 	claim := credential.Claim{ID: s.NewID(), Until: now.Add(claimFor)}
 	item, err := s.Store.Claim(ctx, holderID, account, claim, now, onlyDue)
-	if errors.Is(err, credential.ErrConflict) {
+	if errors.Is(err, store.ErrConflict) {
 		return workBusy, nil
 	}
 	if err != nil {
@@ -70,12 +71,12 @@ func (s *Service) work(ctx context.Context, holderID, account string, actor cred
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, credential.ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			return workOut, err
 		}
 		// Something was added meanwhile, so there may be more to do; or the claim ran out and is somebody else's now.
 		fresh, err := s.Store.WorkItem(ctx, holderID, account)
-		if errors.Is(err, credential.ErrNotFound) || err == nil && (fresh.Claim == nil || fresh.Claim.ID != claim.ID) {
+		if errors.Is(err, store.ErrNotFound) || err == nil && (fresh.Claim == nil || fresh.Claim.ID != claim.ID) {
 			return workBusy, nil
 		}
 		if err != nil {
@@ -95,7 +96,7 @@ func (r *run) late() bool { return !r.Now().Before(r.until) }
 // work item itself has nothing left to stand for.
 func (r *run) round(ctx context.Context) (due *time.Time, drop bool, err error) {
 	holder, err := r.Store.Holder(ctx, r.item.HolderID)
-	erased := errors.Is(err, credential.ErrNotFound)
+	erased := errors.Is(err, store.ErrNotFound)
 	if erased {
 		// What was heard of a credential since may still have to be released.
 		holder = credential.Holder{ID: r.item.HolderID}
@@ -181,7 +182,7 @@ func (r *run) take(ctx context.Context, step credential.Step, c credential.Crede
 	}
 	err := steps[step.Kind](ctx, c)
 	switch {
-	case err == nil, errors.Is(err, credential.ErrConflict): // somebody changed the row: look at it again
+	case err == nil, errors.Is(err, store.ErrConflict): // somebody changed the row: look at it again
 	case isTrouble(err):
 		r.silence++
 		r.waiting[c.ID] = true
@@ -189,7 +190,7 @@ func (r *run) take(ctx context.Context, step credential.Step, c credential.Crede
 	case isRefusal(err):
 		err = r.postpone(ctx, c, step.Kind, refusalCode(err))
 	}
-	if err != nil && !errors.Is(err, credential.ErrConflict) {
+	if err != nil && !errors.Is(err, store.ErrConflict) {
 		return c, err
 	}
 	return r.Store.Credential(ctx, c.HolderID, c.ID)
@@ -273,7 +274,7 @@ func (s *Service) rowChange(c *credential.Credential) credential.Change {
 }
 
 // at returns the provider of the account.
-func (r *run) at(ctx context.Context) (Provider, error) {
+func (r *run) at(ctx context.Context) (provider.Provider, error) {
 	if r.provider == nil {
 		p, err := r.Providers.Provider(ctx, r.item.Account)
 		if err != nil {

@@ -15,9 +15,10 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
-	"github.com/mobilecred/mobilecred/internal/local/origosim"
-	"github.com/mobilecred/mobilecred/internal/memory"
+	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/origo"
+	"github.com/mobilecred/mobilecred/internal/provider/origosim"
+	"github.com/mobilecred/mobilecred/internal/store/memory"
 )
 
 const (
@@ -71,7 +72,7 @@ func (d direct) Do(r *http.Request) (resp *http.Response, err error) {
 	return w.Result(), nil
 }
 
-func (w *world) Provider(_ context.Context, name string) (issuance.Provider, error) {
+func (w *world) Provider(_ context.Context, name string) (provider.Provider, error) {
 	if name != account {
 		return nil, fmt.Errorf("no account %q", name)
 	}

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mobilecred/mobilecred/internal/local/template"
+	"github.com/mobilecred/mobilecred/internal/samlocal/template"
 )
 
 // build compiles every function for this machine with the flags of a

@@ -25,17 +25,17 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mobilecred/mobilecred/internal/local/awsapi"
-	"github.com/mobilecred/mobilecred/internal/local/bus"
-	"github.com/mobilecred/mobilecred/internal/local/dynamodb"
-	"github.com/mobilecred/mobilecred/internal/local/faults"
-	"github.com/mobilecred/mobilecred/internal/local/gateway"
-	"github.com/mobilecred/mobilecred/internal/local/origosim"
-	"github.com/mobilecred/mobilecred/internal/local/runtimeapi"
-	"github.com/mobilecred/mobilecred/internal/local/state"
-	"github.com/mobilecred/mobilecred/internal/local/stream"
-	"github.com/mobilecred/mobilecred/internal/local/tables"
-	"github.com/mobilecred/mobilecred/internal/local/template"
+	"github.com/mobilecred/mobilecred/internal/provider/origosim"
+	"github.com/mobilecred/mobilecred/internal/samlocal/awsapi"
+	"github.com/mobilecred/mobilecred/internal/samlocal/bus"
+	"github.com/mobilecred/mobilecred/internal/samlocal/dynamodb"
+	"github.com/mobilecred/mobilecred/internal/samlocal/faults"
+	"github.com/mobilecred/mobilecred/internal/samlocal/gateway"
+	"github.com/mobilecred/mobilecred/internal/samlocal/runtimeapi"
+	"github.com/mobilecred/mobilecred/internal/samlocal/state"
+	"github.com/mobilecred/mobilecred/internal/samlocal/stream"
+	"github.com/mobilecred/mobilecred/internal/samlocal/tables"
+	"github.com/mobilecred/mobilecred/internal/samlocal/template"
 )
 
 // Config says where everything is. Ports are on 127.0.0.1, but for the

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/local"
-	"github.com/mobilecred/mobilecred/internal/local/origosim"
+	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 )
 
 // TestMain lets the test binary play a whole run that is killed.

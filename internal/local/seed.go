@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mobilecred/mobilecred/internal/local/origosim"
+	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 )
 
 // The one account of the local run. None of these is a secret: they are known

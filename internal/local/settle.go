@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mobilecred/mobilecred/internal/local/runtimeapi"
-	"github.com/mobilecred/mobilecred/internal/local/template"
+	"github.com/mobilecred/mobilecred/internal/samlocal/runtimeapi"
+	"github.com/mobilecred/mobilecred/internal/samlocal/template"
 )
 
 // activity counts invocations. Everything that moves here is moved by one, or

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mobilecred/mobilecred/internal/local/awsapi"
-	"github.com/mobilecred/mobilecred/internal/local/faults"
-	"github.com/mobilecred/mobilecred/internal/local/origosim"
 	"github.com/mobilecred/mobilecred/internal/local/world"
+	"github.com/mobilecred/mobilecred/internal/provider/origosim"
+	"github.com/mobilecred/mobilecred/internal/samlocal/awsapi"
+	"github.com/mobilecred/mobilecred/internal/samlocal/faults"
 )
 
 // patience is how long /settle and /clock take at most, a little under their

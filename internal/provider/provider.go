@@ -6,6 +6,7 @@
 package provider
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -29,6 +30,36 @@ var (
 	// ErrNotOurs: the account's credentials or permissions are wrong. Nothing happened; it is the account's trouble, not the row's.
 	ErrNotOurs = errors.New("access to the provider denied")
 )
+
+// Provider is one account at a provider. Errors wrap one of the kinds above. Calls are bounded to five seconds.
+type Provider interface {
+	// FindUser returns the user of a person, found by e-mail and checked by ExternalID. ErrNotFound: none; ErrEmailInUse: the e-mail is
+	// another's.
+	FindUser(ctx context.Context, person Person) (User, error)
+	// User reads a user. ErrNotFound: deleted.
+	User(ctx context.Context, userID string) (User, error)
+	// Reserve creates an invitation with a reserved mobile ID for a user, and the user in the same call when userID is empty. Format and
+	// facility code of the mobile ID come with it. ErrEmpty, ErrEmailInUse, ErrNotFound, ErrNotOurs and ErrRefused: nothing was reserved.
+	Reserve(ctx context.Context, userID string, person Person, partNumber string) (credential.Reserved, error)
+	// Cancel cancels an invitation. Nil or ErrNotFound when there is none to cancel; ErrRefused when it cannot be, such as an accepted one.
+	// Only reading the user afterwards tells what is true.
+	Cancel(ctx context.Context, invitationRef string) error
+	// Revoke takes a credential from its device, or frees a reserved one. ErrNotFound when there is none.
+	Revoke(ctx context.Context, credentialRef string) error
+	UpdateUser(ctx context.Context, userID string, person Person) error
+	DeleteUser(ctx context.Context, userID string) error
+	// SetPhoto makes the user's badges show a picture and returns its reference; RemovePhoto ends that.
+	SetPhoto(ctx context.Context, userID string, picture credential.Picture) (string, error)
+	RemovePhoto(ctx context.Context, userID, photoRef string) error
+	Stock(ctx context.Context, partNumber string) (Stock, error)
+	// Feed reads on from a bookmark; the empty one starts at since.
+	Feed(ctx context.Context, bookmark string, since time.Time) (Feed, error)
+}
+
+// Providers finds the provider of an account by its name; an error for an account that is not configured.
+type Providers interface {
+	Provider(ctx context.Context, account string) (Provider, error)
+}
 
 // Person is what a provider is told of a holder. ExternalID is our holder id.
 type Person struct {

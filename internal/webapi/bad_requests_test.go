@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mobilecred/mobilecred/internal/webapi"
+	"github.com/mobilecred/mobilecred/internal/problem"
 )
 
 // Each request is refused with a status, a code and, in order, what is wrong: the pointer and code of each field, or only the code
@@ -244,7 +244,7 @@ func TestWhatIsAccepted(t *testing.T) {
 
 func TestProblemOfAnyErrorSaysNothingOfIt(t *testing.T) {
 	for _, err := range []error{errors.New("ada@example.com"), fmt.Errorf("read: %w", errors.New("ada@example.com"))} {
-		if got := webapi.Problem(eventWithID("r-1"), err); got.StatusCode != 503 || strings.Contains(got.Body, "ada@") || !strings.Contains(got.Body, `"requestId":"r-1"`) {
+		if got := problem.Answer(eventWithID("r-1"), err); got.StatusCode != 503 || strings.Contains(got.Body, "ada@") || !strings.Contains(got.Body, `"requestId":"r-1"`) {
 			t.Errorf("%d %s", got.StatusCode, got.Body)
 		}
 	}

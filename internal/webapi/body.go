@@ -17,38 +17,29 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/problem"
 )
 
 const maxJSON = 64 << 10
 
-// response encodes an answer. Personal data must not stay in a cache on the way; an ETag is for If-Match only.
+// response encodes an answer; an ETag is for If-Match only.
 func (a answer) response() events.APIGatewayV2HTTPResponse {
-	res := events.APIGatewayV2HTTPResponse{StatusCode: a.status, Headers: map[string]string{"Cache-Control": "no-store"}}
-	if a.body != nil {
-		var out bytes.Buffer
-		e := json.NewEncoder(&out)
-		e.SetEscapeHTML(false)
-		if err := e.Encode(a.body); err != nil {
-			panic(err)
-		}
-		res.Headers["Content-Type"] = "application/json"
-		res.Body = out.String()
-	}
+	res := problem.JSON(a.status, a.body)
 	maps.Copy(res.Headers, a.header)
 	return res
 }
 
-// body returns the request's body as it was sent, at most limit bytes (else CodeTooLarge).
+// body returns the request's body as it was sent, at most limit bytes (else problem.CodeTooLarge).
 func (c *call) body(limit int) ([]byte, error) {
 	data := []byte(c.req.Body)
 	if c.req.IsBase64Encoded {
 		var err error
 		if data, err = base64.StdEncoding.DecodeString(c.req.Body); err != nil {
-			return nil, fault("the gateway's base64 is damaged")
+			return nil, problem.Fault("the gateway's base64 is damaged")
 		}
 	}
 	if len(data) > limit {
-		return nil, credential.Refuse(CodeTooLarge, "The body may have "+strconv.Itoa(limit)+" bytes.")
+		return nil, credential.Refuse(problem.CodeTooLarge, "The body may have "+strconv.Itoa(limit)+" bytes.")
 	}
 	return data, nil
 }
@@ -74,7 +65,7 @@ type object struct {
 }
 
 // json reads the body as one JSON object; an empty body as an empty one if that is allowed. It fails at once on what is no JSON at
-// all: CodeTooLarge, CodeUnsupportedMediaType, CodeMalformedJSON. The second result identifies the value, however it was spaced.
+// all: problem.CodeTooLarge, problem.CodeUnsupportedMediaType, problem.CodeMalformedJSON. The second result identifies the value, however it was spaced.
 func (c *call) json(emptyAllowed bool) (*object, string, error) {
 	data, err := c.body(maxJSON)
 	if err != nil {
@@ -85,10 +76,10 @@ func (c *call) json(emptyAllowed bool) (*object, string, error) {
 		return o, "", nil
 	}
 	if media, ok := c.contentType(); !ok || media != "" && media != "application/json" {
-		return nil, "", credential.Refuse(CodeUnsupportedMediaType, "The body has to be application/json in UTF-8.")
+		return nil, "", credential.Refuse(problem.CodeUnsupportedMediaType, "The body has to be application/json in UTF-8.")
 	}
 	if !utf8.Valid(data) || !json.Valid(data) {
-		return nil, "", credential.Refuse(CodeMalformedJSON, "")
+		return nil, "", credential.Refuse(problem.CodeMalformedJSON, "")
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/problem"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
 // Directory stores what the portal describes. Refusals are *credential.Error.
@@ -19,7 +21,7 @@ type Directory interface {
 	RemovePicture(ctx context.Context, holderID string, r credential.Request) error
 }
 
-// Stocks reads how many mobile IDs were left when last seen; credential.ErrNotFound when they never were.
+// Stocks reads how many mobile IDs were left when last seen; store.ErrNotFound when they never were.
 type Stocks interface {
 	Stock(ctx context.Context, account, partNumber string) (credential.Stock, error)
 }
@@ -116,7 +118,7 @@ func (d directory) putPicture(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	if media, _ := c.contentType(); !slices.Contains([]string{"image/jpeg", "image/png"}, media) {
-		return answer{}, credential.Refuse(CodeUnsupportedMediaType, "The body has to be image/jpeg or image/png.")
+		return answer{}, credential.Refuse(problem.CodeUnsupportedMediaType, "The body has to be image/jpeg or image/png.")
 	}
 	p, err := d.normalize(data)
 	if err != nil {
@@ -145,7 +147,7 @@ func stored(created bool, view any, revision int64) answer {
 // stockOf is nil when the stock was never seen.
 func stockOf(ctx context.Context, stocks Stocks, p credential.Profile) (*credential.Stock, error) {
 	stock, err := stocks.Stock(ctx, p.Account, p.PartNumber)
-	if errors.Is(err, credential.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	return &stock, err

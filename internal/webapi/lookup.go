@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// Reader reads the truth. Reads of one item return credential.ErrNotFound when it is not there, ListCredentials a *credential.Error
+// Reader reads the truth. Reads of one item return store.ErrNotFound when it is not there, ListCredentials a *credential.Error
 // with CodeInvalidCursor for a cursor it did not give; any other error means the store is unwell.
 type Reader interface {
 	Stocks
@@ -138,7 +139,7 @@ func (l lookup) page(ctx context.Context, c *call) (answer, error) {
 	// What the provider owes depends on the holder too. An erased one owes nothing, so its zero value will do.
 	holders := make([]credential.Holder, len(ids))
 	err = each(len(ids), func(i int) (err error) {
-		if holders[i], err = l.Holder(ctx, ids[i]); errors.Is(err, credential.ErrNotFound) {
+		if holders[i], err = l.Holder(ctx, ids[i]); errors.Is(err, store.ErrNotFound) {
 			return nil
 		}
 		return err
@@ -198,9 +199,9 @@ func (l lookup) known(ctx context.Context, c *call) (credential.Holder, error) {
 	return h, missing(err, credential.CodeHolderNotFound)
 }
 
-// missing turns credential.ErrNotFound into a refusal.
+// missing turns store.ErrNotFound into a refusal.
 func missing(err error, code credential.Code) error {
-	if errors.Is(err, credential.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return credential.Refuse(code, "")
 	}
 	return err

@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/problem"
 )
 
 // Handler is what a function hands to lambda.Start. Its error is always nil: every outcome is an answer.
@@ -53,13 +54,13 @@ func serve(now func() time.Time, routes map[string]operation) Handler {
 		defer func() {
 			if p := recover(); p != nil {
 				err = panicked(p)
-				res = Problem(req, err)
+				res = problem.Answer(req, err)
 			}
 			c.audit(ctx, res.StatusCode, err, now().Sub(c.now))
 		}()
 		var a answer
 		if a, err = c.run(ctx, routes); err != nil {
-			return Problem(req, err), nil
+			return problem.Answer(req, err), nil
 		}
 		return a.response(), nil
 	}
@@ -68,11 +69,11 @@ func serve(now func() time.Time, routes map[string]operation) Handler {
 func (c *call) run(ctx context.Context, routes map[string]operation) (answer, error) {
 	run, ok := routes[c.req.RouteKey]
 	if !ok {
-		return answer{}, fault("the template routes here what this function does not do")
+		return answer{}, problem.Fault("the template routes here what this function does not do")
 	}
 	// The gateway lets nobody in without a token. Should a route ever be deployed without its authorizer, it stays shut.
 	if c.claims() == nil {
-		return answer{}, fault("the template has no authorizer on this route")
+		return answer{}, problem.Fault("the template has no authorizer on this route")
 	}
 	return run(ctx, c)
 }
@@ -94,7 +95,7 @@ func (c *call) audit(ctx context.Context, status int, err error, took time.Durat
 	}
 	level := slog.LevelInfo
 	if err != nil {
-		r := refusal(err)
+		r := problem.Refusal(err)
 		attrs = append(attrs, slog.String("code", string(r.Code)))
 		if r.CredentialID != "" {
 			attrs = append(attrs, slog.String("failedCredentialId", r.CredentialID))
@@ -110,7 +111,9 @@ func (c *call) audit(ctx context.Context, status int, err error, took time.Durat
 }
 
 // panicked names only the type of a panic: its value may quote what was being handled.
-func panicked(p any) error { return fault(fmt.Sprintf("panic of type %T\n%s", p, debug.Stack())) }
+func panicked(p any) error {
+	return problem.Fault(fmt.Sprintf("panic of type %T\n%s", p, debug.Stack()))
+}
 
 // unexpected describes an error that is no refusal, by its types and the code of a service it carries. Its text stays out: it may
 // quote keys or values.
@@ -123,7 +126,7 @@ func unexpected(err error) string {
 				return e.Detail
 			}
 			return ""
-		case fault:
+		case problem.Fault:
 			return string(e)
 		}
 		word := reflect.TypeOf(err).String()

@@ -29,10 +29,10 @@ import (
 	"github.com/mobilecred/mobilecred/internal/bus"
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
-	"github.com/mobilecred/mobilecred/internal/memory"
 	"github.com/mobilecred/mobilecred/internal/picture"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
+	"github.com/mobilecred/mobilecred/internal/store/memory"
 	"github.com/mobilecred/mobilecred/internal/webapi"
 	"github.com/mobilecred/mobilecred/internal/webapi/openapi"
 	"github.com/mobilecred/mobilecred/internal/webhook"
@@ -102,7 +102,7 @@ func (w *world) Account(_ context.Context, name string) (accounts.Account, error
 
 func (w *world) Publish(context.Context, []bus.Entry) error { return w.busFails }
 
-func (w *world) Provider(context.Context, string) (issuance.Provider, error) { return w.provider, nil }
+func (w *world) Provider(context.Context, string) (provider.Provider, error) { return w.provider, nil }
 
 func (w *world) Send(context.Context, issuance.Letter) (issuance.MailOutcome, string) {
 	if w.mailFate == issuance.MailSent {

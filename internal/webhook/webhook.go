@@ -23,10 +23,10 @@ import (
 	"github.com/mobilecred/mobilecred/internal/bus"
 	"github.com/mobilecred/mobilecred/internal/bus/envelope"
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/problem"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
 	"github.com/mobilecred/mobilecred/internal/provider/origo"
-	"github.com/mobilecred/mobilecred/internal/webapi"
 )
 
 // The metrics that are counted.
@@ -74,11 +74,11 @@ func (h *Handler) Handle(ctx context.Context, req events.APIGatewayV2HTTPRequest
 		if !errors.As(err, &refused) {
 			h.Log.ErrorContext(ctx, "webhook not taken", "account", plain(req.PathParameters["account"]), "error", err)
 		}
-		return webapi.Problem(req, err), nil
+		return problem.Answer(req, err), nil
 	}
 	body, err := json.Marshal(done)
 	if err != nil {
-		return webapi.Problem(req, err), nil
+		return problem.Answer(req, err), nil
 	}
 	return events.APIGatewayV2HTTPResponse{StatusCode: 200, Body: string(body),
 		Headers: map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store"}}, nil
@@ -93,20 +93,20 @@ func (h *Handler) receive(ctx context.Context, req events.APIGatewayV2HTTPReques
 	if !genuine(account, req.Headers) {
 		h.Count(Forged)
 		h.Log.WarnContext(ctx, "forged webhook", "account", plain(name))
-		return result{}, credential.Refuse(webapi.CodeWrongSecret, "")
+		return result{}, credential.Refuse(problem.CodeWrongSecret, "")
 	}
 	body := []byte(req.Body)
 	if req.IsBase64Encoded {
 		if body, err = base64.StdEncoding.DecodeString(req.Body); err != nil {
-			return result{}, credential.Refuse(webapi.CodeMalformedJSON, "The body cannot be decoded.")
+			return result{}, credential.Refuse(problem.CodeMalformedJSON, "The body cannot be decoded.")
 		}
 	}
 	if len(body) > maxBody {
-		return result{}, credential.Refuse(webapi.CodeTooLarge, fmt.Sprintf("The body may have %d bytes.", maxBody))
+		return result{}, credential.Refuse(problem.CodeTooLarge, fmt.Sprintf("The body may have %d bytes.", maxBody))
 	}
 	users, rejected, err := origo.Translate(account.Name, body)
 	if err != nil {
-		return result{}, credential.Refuse(webapi.CodeMalformedJSON, "The body is neither a batch of CloudEvents nor a single one.")
+		return result{}, credential.Refuse(problem.CodeMalformedJSON, "The body is neither a batch of CloudEvents nor a single one.")
 	}
 	for _, r := range rejected[:min(len(rejected), maxTold)] {
 		h.Count(Rejected)

@@ -73,7 +73,7 @@ type Limiter interface {
 	Take(ctx context.Context) error
 }
 
-// Client is one account at HID Origo; it implements issuance.Provider. Its methods may be called concurrently. Their errors wrap one
+// Client is one account at HID Origo; it implements provider.Provider. Its methods may be called concurrently. Their errors wrap one
 // of package provider's kinds and hold a word for what was tried and an HTTP status at most: no text of the provider's, which may
 // repeat what it was sent.
 type Client struct {

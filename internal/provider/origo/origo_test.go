@@ -18,12 +18,11 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
-	"github.com/mobilecred/mobilecred/internal/issuance"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/origo"
 )
 
-var _ issuance.Provider = (*origo.Client)(nil)
+var _ provider.Provider = (*origo.Client)(nil)
 
 var (
 	start = time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)

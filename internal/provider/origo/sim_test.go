@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
-	"github.com/mobilecred/mobilecred/internal/local/origosim"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/origo"
+	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 )
 
 // simulated is the adapter in front of our own simulator, which is no evidence of how HID behaves.

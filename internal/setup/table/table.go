@@ -5,8 +5,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/mobilecred/mobilecred/internal/awsconf"
-	"github.com/mobilecred/mobilecred/internal/dynamo"
 	"github.com/mobilecred/mobilecred/internal/setup"
+	"github.com/mobilecred/mobilecred/internal/store/dynamo"
 )
 
 // Store returns the table.

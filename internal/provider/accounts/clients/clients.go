@@ -1,7 +1,7 @@
 // Package clients makes the provider of an account: the adapter that fits its type, configured by its secret and held to its budget.
 //
 // What belongs here is which adapter an account gets, how it is connected, and how its calls are counted. It implements
-// issuance.Providers.
+// provider.Providers.
 package clients
 
 import (
@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mobilecred/mobilecred/internal/issuance"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
 	"github.com/mobilecred/mobilecred/internal/provider/origo"
@@ -73,7 +72,7 @@ func New(accounts Accounts, budget Budget, share Share, now func() time.Time) *P
 
 // Provider returns the provider of an account. The error wraps accounts.ErrUnknown for one that is not configured. That its secret
 // cannot be read is provider.ErrUnavailable, and nothing has happened.
-func (p *Providers) Provider(ctx context.Context, account string) (issuance.Provider, error) {
+func (p *Providers) Provider(ctx context.Context, account string) (provider.Provider, error) {
 	a, err := p.accounts.Account(ctx, account)
 	if errors.Is(err, accounts.ErrUnknown) {
 		return nil, fmt.Errorf("account %q: %w", account, err)

@@ -10,13 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mobilecred/mobilecred/internal/issuance"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts/clients"
 )
 
-var _ issuance.Providers = (*clients.Providers)(nil)
+var _ provider.Providers = (*clients.Providers)(nil)
 
 type known map[string]accounts.Account
 
@@ -71,7 +70,7 @@ func account(url, name string) accounts.Account {
 		Endpoints: accounts.Endpoints{Token: url, Management: url, Events: url}}
 }
 
-func calls(t *testing.T, p issuance.Provider) (n int) {
+func calls(t *testing.T, p provider.Provider) (n int) {
 	t.Helper()
 	for {
 		err := p.Revoke(t.Context(), "5")
@@ -92,7 +91,7 @@ func TestBudget(t *testing.T) {
 	now := time.Date(2026, 11, 20, 9, 4, 59, 0, time.UTC)
 	clock := func() time.Time { return now }
 	interactive, background := clients.New(all, spent, clients.Interactive, clock), clients.New(all, spent, clients.Background, clock)
-	get := func(p *clients.Providers, account string) issuance.Provider {
+	get := func(p *clients.Providers, account string) provider.Provider {
 		t.Helper()
 		c, err := p.Provider(t.Context(), account)
 		if err != nil {
