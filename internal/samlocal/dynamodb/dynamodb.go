@@ -139,7 +139,7 @@ func install(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(root, "internal", "local", "dynamodb")
+	dir := filepath.Join(root, "internal", "samlocal", "dynamodb")
 	lock, err := os.Open(filepath.Join(dir, "package-lock.json"))
 	if err != nil {
 		return "", fmt.Errorf("DynamoDB Local: %w", err)

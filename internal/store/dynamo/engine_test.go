@@ -100,7 +100,7 @@ func client(transport http.RoundTripper) *dynamodb.Client {
 
 // template is the table as template.yaml describes it, so that the tests run on what is deployed.
 var template = sync.OnceValues(func() (*dynamodb.CreateTableInput, error) {
-	text, err := os.ReadFile("../../template.yaml")
+	text, err := os.ReadFile("../../../template.yaml")
 	if err != nil {
 		return nil, err
 	}
