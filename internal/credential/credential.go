@@ -16,29 +16,29 @@ import (
 // Status is where the story of a credential stands, as operators know it.
 type Status string
 
-// Active is the only live status; every other one is final.
+// StatusActive is the only live status; every other one is final.
 const (
-	Active     Status = "active"
-	Declined   Status = "declined"
-	Expired    Status = "expired"
-	Reassigned Status = "reassigned"
-	Revoked    Status = "revoked"
-	Lost       Status = "lost"
-	Stolen     Status = "stolen"
-	Failed     Status = "failed"
+	StatusActive     Status = "active"
+	StatusDeclined   Status = "declined"
+	StatusExpired    Status = "expired"
+	StatusReassigned Status = "reassigned"
+	StatusRevoked    Status = "revoked"
+	StatusLost       Status = "lost"
+	StatusStolen     Status = "stolen"
+	StatusFailed     Status = "failed"
 )
 
 // Statuses lists every status, the live one first.
-var Statuses = []Status{Active, Declined, Expired, Reassigned, Revoked, Lost, Stolen, Failed}
+var Statuses = []Status{StatusActive, StatusDeclined, StatusExpired, StatusReassigned, StatusRevoked, StatusLost, StatusStolen, StatusFailed}
 
 // Stage is how far the phone of a live credential is; it is empty once the credential is final.
 type Stage string
 
 // The stages, in their order.
 const (
-	Invited    Stage = "invited"
-	Activating Stage = "activating" // accepted, not on the device yet
-	Activated  Stage = "activated"  // on the device
+	StageInvited    Stage = "invited"
+	StageActivating Stage = "activating" // accepted, not on the device yet
+	StageActivated  Stage = "activated"  // on the device
 )
 
 // Want is what we desire of a credential; what is known of it are its other fields.
@@ -46,20 +46,20 @@ type Want string
 
 // A credential is wanted live from assignment until it is final, and gone from then on.
 const (
-	Live Want = "live"
-	Gone Want = "gone"
+	WantLive Want = "live"
+	WantGone Want = "gone"
 )
 
 // Reservation is what we know of the mobile ID we asked the provider for.
 type Reservation string
 
-// InDoubt stands from before the provider is asked until its answer is recorded; Held until its release is confirmed by reading
+// ReservationInDoubt stands from before the provider is asked until its answer is recorded; ReservationHeld until its release is confirmed by reading
 // the provider.
 const (
-	ReservationNone Reservation = "none"
-	InDoubt         Reservation = "inDoubt"
-	Held            Reservation = "held"
-	Released        Reservation = "released"
+	ReservationNone     Reservation = "none"
+	ReservationInDoubt  Reservation = "inDoubt"
+	ReservationHeld     Reservation = "held"
+	ReservationReleased Reservation = "released"
 )
 
 // InvitationStatus is what became of the invitation.
@@ -218,7 +218,7 @@ type Credential struct {
 }
 
 // IsLive says whether the credential is assigned; otherwise its story is over.
-func (c Credential) IsLive() bool { return c.Status == Active }
+func (c Credential) IsLive() bool { return c.Status == StatusActive }
 
 // State is the one word for history and tables: the stage of a live credential, the status of a final one.
 func (c Credential) State() string {
@@ -246,10 +246,10 @@ type ActorType string
 
 // The actors.
 const (
-	Portal   ActorType = "portal"
-	Provider ActorType = "provider"
-	Sweep    ActorType = "sweep"
-	ByHolder ActorType = "holder"
+	ActorPortal   ActorType = "portal"
+	ActorProvider ActorType = "provider"
+	ActorSweep    ActorType = "sweep"
+	ActorHolder   ActorType = "holder"
 )
 
 // Actor is who caused a change. ID is the token's subject for a portal and the account for a provider; Claimed is the portal's user

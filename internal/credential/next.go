@@ -55,33 +55,33 @@ func outstanding(c Credential, h Holder) []Step {
 	add := func(kind StepKind, at time.Time) { steps = append(steps, Step{kind, at}) }
 	always := time.Time{}
 
-	if c.Want == Live && h.Erasing {
+	if c.Want == WantLive && h.Erasing {
 		add(StepEnd, always)
 	}
-	if c.Want == Live && h.Kind == Visitor && h.ValidUntil != nil {
+	if c.Want == WantLive && h.Kind == Visitor && h.ValidUntil != nil {
 		add(StepEnd, *h.ValidUntil)
 	}
-	if c.Reservation == InDoubt {
+	if c.Reservation == ReservationInDoubt {
 		at := always
 		if c.Doubt != nil && c.Doubt.Obtained == nil {
 			at = c.Doubt.At.Add(settleAfter)
 		}
 		add(StepSettle, at)
 	}
-	if len(c.Strays) > 0 || c.Want == Gone && (c.Reservation == Held || c.Reservation != InDoubt && len(c.Aside) > 0) {
+	if len(c.Strays) > 0 || c.Want == WantGone && (c.Reservation == ReservationHeld || c.Reservation != ReservationInDoubt && len(c.Aside) > 0) {
 		add(StepRelease, always)
 	}
-	if c.Want == Gone {
+	if c.Want == WantGone {
 		return steps
 	}
 	if c.Reservation == ReservationNone {
 		add(StepIssue, always)
 	}
-	if c.Reservation != Held {
+	if c.Reservation != ReservationHeld {
 		return steps
 	}
 	switch c.Stage {
-	case Invited:
+	case StageInvited:
 		if c.Invitation.Status == InvitationPending {
 			at := always
 			if c.Invitation.MailingAt != nil {
@@ -92,11 +92,11 @@ func outstanding(c Credential, h Holder) []Step {
 		if c.Invitation.ExpiresAt != nil {
 			add(StepExpire, *c.Invitation.ExpiresAt)
 		}
-	case Activating:
+	case StageActivating:
 		if c.LookAt != nil {
 			add(StepLook, *c.LookAt)
 		}
-	case Activated:
+	case StageActivated:
 		if c.PictureHash != h.PictureHash {
 			add(StepPicture, always)
 		}
@@ -137,11 +137,11 @@ func backoff(first time.Duration, times int, most time.Duration) time.Duration {
 // SyncState is how the provider stands to what we want.
 type SyncState string
 
-// Failing means: refused repeatedly, still tried, slowly, and alarmed.
+// SyncFailed means: refused repeatedly, still tried, slowly, and alarmed.
 const (
-	Synced  SyncState = "synced"
-	Pending SyncState = "pending"
-	Failing SyncState = "failed"
+	SyncSynced  SyncState = "synced"
+	SyncPending SyncState = "pending"
+	SyncFailed  SyncState = "failed"
 )
 
 // Sync says how the provider stands to what we want of a credential, and the code of the last refusal while it is behind.
@@ -152,11 +152,11 @@ func Sync(c Credential, h Holder, now time.Time) (SyncState, string) {
 		}
 		if c.Retry.For == s.Kind && c.Retry.Attempts > 0 {
 			if c.Retry.Attempts >= RefusalLimit {
-				return Failing, c.Retry.Error
+				return SyncFailed, c.Retry.Error
 			}
-			return Pending, c.Retry.Error
+			return SyncPending, c.Retry.Error
 		}
-		return Pending, ""
+		return SyncPending, ""
 	}
-	return Synced, ""
+	return SyncSynced, ""
 }

@@ -19,7 +19,7 @@ func TestNext(t *testing.T) {
 	pending := func(c *Credential) { c.Invitation.Status = InvitationPending }
 	deadline := func(at time.Time) func(*Credential) { return func(c *Credential) { c.Invitation.ExpiresAt = &at } }
 	doubt := func(at time.Time) func(*Credential) {
-		return func(c *Credential) { c.Reservation, c.Doubt = InDoubt, &Doubt{At: at} }
+		return func(c *Credential) { c.Reservation, c.Doubt = ReservationInDoubt, &Doubt{At: at} }
 	}
 	retry := func(kind StepKind, at time.Time) func(*Credential) {
 		return func(c *Credential) { c.Retry = Retry{For: kind, At: at, Attempts: 1} }
@@ -50,7 +50,7 @@ func TestNext(t *testing.T) {
 		{"visit to be over", edit("activated"), Holder{ID: "h1", Kind: Visitor, ValidUntil: &later}, Step{StepEnd, later}},
 		{"visit over before anything was reserved", edit("invited", reservation(ReservationNone)), Holder{ID: "h1", Kind: Visitor, ValidUntil: &earlier}, Step{StepEnd, earlier}},
 		{"erasing", edit("invited"), Holder{ID: "h1", Kind: Cardholder, Erasing: true}, Step{Kind: StepEnd}},
-		{"revoked, held", edit("revoked", reservation(Held)), employee, Step{Kind: StepRelease}},
+		{"revoked, held", edit("revoked", reservation(ReservationHeld)), employee, Step{Kind: StepRelease}},
 		{"revoked, released", edit("revoked"), employee, Step{}},
 		{"revoked, nothing reserved", edit("revoked", reservation(ReservationNone)), employee, Step{}},
 		{"failed, spent ones aside", edit("failed", reservation(ReservationNone), func(c *Credential) { c.Aside = []Reserved{{}} }), employee, Step{Kind: StepRelease}},
@@ -86,19 +86,19 @@ func TestSync(t *testing.T) {
 		want  SyncState
 		error string
 	}{
-		{"all is well", inState("invited"), Synced, ""},
-		{"to be released", func() Credential { c := inState("revoked"); c.Reservation = Held; return c }(), Pending, ""},
+		{"all is well", inState("invited"), SyncSynced, ""},
+		{"to be released", func() Credential { c := inState("revoked"); c.Reservation = ReservationHeld; return c }(), SyncPending, ""},
 		{"refused", func() Credential {
 			c := inState("revoked")
-			c.Reservation, c.Retry = Held, Retry{For: StepRelease, Attempts: 1, At: noon.Add(time.Hour), Error: "no"}
+			c.Reservation, c.Retry = ReservationHeld, Retry{For: StepRelease, Attempts: 1, At: noon.Add(time.Hour), Error: "no"}
 			return c
-		}(), Pending, "no"},
+		}(), SyncPending, "no"},
 		{"refused often", func() Credential {
 			c := inState("revoked")
-			c.Reservation, c.Retry = Held, Retry{For: StepRelease, Attempts: RefusalLimit, At: noon, Error: "no"}
+			c.Reservation, c.Retry = ReservationHeld, Retry{For: StepRelease, Attempts: RefusalLimit, At: noon, Error: "no"}
 			return c
-		}(), Failing, "no"},
-		{"only the mail is missing", func() Credential { c := inState("invited"); c.Invitation.Status = InvitationPending; return c }(), Synced, ""},
+		}(), SyncFailed, "no"},
+		{"only the mail is missing", func() Credential { c := inState("invited"); c.Invitation.Status = InvitationPending; return c }(), SyncSynced, ""},
 	} {
 		if state, code := Sync(tc.c, employee, noon); state != tc.want || code != tc.error {
 			t.Errorf("%s: %s %q, want %s %q", tc.name, state, code, tc.want, tc.error)

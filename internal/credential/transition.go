@@ -8,32 +8,33 @@ import (
 // EventKind is something that happened to a credential, as the history names it.
 type EventKind string
 
-// The events. Assigned and Reserved are written when a credential is created and when its mobile ID is known; all the others go
+// The events. EventAssigned and EventReserved are written when a credential is created and when its mobile ID is known; all the others go
 // through Apply.
 const (
-	Assigned          EventKind = "assigned"
-	ReservedID        EventKind = "reserved"
-	Mailed            EventKind = "mailed"
-	Bounced           EventKind = "bounced"
-	Resent            EventKind = "resent"
-	Accepted          EventKind = "accepted"
-	ActivatedOnDevice EventKind = "activated"
-	DeclinedEvent     EventKind = "declined" // by the holder, or cancelled at the provider though we did not ask
-	ExpiredEvent      EventKind = "expired"
-	GivenToAnother    EventKind = "given_to_another"
-	RevokedAtProvider EventKind = "revoked_at_provider"
-	MissingAtProvider EventKind = "missing_at_provider" // the mobile ID, without a word why
-	Revoke            EventKind = "revoke"              // an operator's, or the holder is erased
-	LostEvent         EventKind = "lost"
-	StolenEvent       EventKind = "stolen"
-	VisitEnded        EventKind = "visit_ended"
-	Refused           EventKind = "refused" // by the provider, for good
-	DeviceHasProfile  EventKind = "device_has_profile"
-	SpentIDOffered    EventKind = "spent_id_offered" // R5: noted with the holder the ID was spent by
+	EventAssigned          EventKind = "assigned"
+	EventReserved          EventKind = "reserved"
+	EventMailed            EventKind = "mailed"
+	EventBounced           EventKind = "bounced"
+	EventResent            EventKind = "resent"
+	EventAccepted          EventKind = "accepted"
+	EventActivated         EventKind = "activated"
+	EventDeclined          EventKind = "declined" // by the holder, or cancelled at the provider though we did not ask
+	EventExpired           EventKind = "expired"
+	EventGivenToAnother    EventKind = "given_to_another"
+	EventRevokedAtProvider EventKind = "revoked_at_provider"
+	EventMissingAtProvider EventKind = "missing_at_provider" // the mobile ID, without a word why
+	EventRevoke            EventKind = "revoke"              // an operator's, or the holder is erased
+	EventLost              EventKind = "lost"
+	EventStolen            EventKind = "stolen"
+	EventVisitEnded        EventKind = "visit_ended"
+	EventRefused           EventKind = "refused" // by the provider, for good
+	EventDeviceHasProfile  EventKind = "device_has_profile"
+	EventSpentIDOffered    EventKind = "spent_id_offered" // R5: noted with the holder the ID was spent by
 )
 
-// Event is one occurrence for Apply. Reason becomes the statusReason of an end. Device belongs to ActivatedOnDevice, and where it is
-// known to Accepted; CredentialRef belongs to ActivatedOnDevice: the provider may list what is on a device under another reference than what it reserved.
+// Event is one occurrence for Apply. Reason becomes the statusReason of an end. Device belongs to EventActivated, and where it is
+// known to EventAccepted; CredentialRef belongs to EventActivated, because the provider may list what is on a
+// device under another reference than what it reserved.
 type Event struct {
 	Kind          EventKind
 	Reason        string
@@ -78,27 +79,27 @@ type row struct {
 // matrix is the whole of what may happen to a credential: every event in every state. R5 is in its third column: nothing that is
 // said of an activated mobile ID moves it.
 var matrix = map[EventKind]row{
-	Mailed:            {[3]cell{to(Invited), just(nothing), just(nothing)}, just(late)},
-	Bounced:           {[3]cell{to(Invited), just(nothing), just(nothing)}, just(late)},
-	Resent:            {[3]cell{to(Invited), just(nothing), just(nothing)}, just(late)},
-	Accepted:          {[3]cell{to(Activating), just(nothing), just(nothing)}, just(again)},
-	ActivatedOnDevice: {[3]cell{to(Activated), to(Activated), just(device)}, just(again)},
-	DeclinedEvent:     {only(Declined), just(late)},
-	ExpiredEvent:      {only(Expired), just(late)},
-	GivenToAnother:    {only(Reassigned), just(late)},
-	RevokedAtProvider: {all(Revoked), just(nothing)},
-	MissingAtProvider: {only(Reassigned), just(nothing)},
-	Revoke:            {all(Revoked), just(nothing)},
-	LostEvent:         {all(Lost), just(operator)},
-	StolenEvent:       {all(Stolen), just(operator)},
-	VisitEnded:        {all(Expired), just(nothing)},
-	Refused:           {[3]cell{ends(Failed), just(nothing), just(nothing)}, just(nothing)},
+	EventMailed:            {[3]cell{to(StageInvited), just(nothing), just(nothing)}, just(late)},
+	EventBounced:           {[3]cell{to(StageInvited), just(nothing), just(nothing)}, just(late)},
+	EventResent:            {[3]cell{to(StageInvited), just(nothing), just(nothing)}, just(late)},
+	EventAccepted:          {[3]cell{to(StageActivating), just(nothing), just(nothing)}, just(again)},
+	EventActivated:         {[3]cell{to(StageActivated), to(StageActivated), just(device)}, just(again)},
+	EventDeclined:          {only(StatusDeclined), just(late)},
+	EventExpired:           {only(StatusExpired), just(late)},
+	EventGivenToAnother:    {only(StatusReassigned), just(late)},
+	EventRevokedAtProvider: {all(StatusRevoked), just(nothing)},
+	EventMissingAtProvider: {only(StatusReassigned), just(nothing)},
+	EventRevoke:            {all(StatusRevoked), just(nothing)},
+	EventLost:              {all(StatusLost), just(operator)},
+	EventStolen:            {all(StatusStolen), just(operator)},
+	EventVisitEnded:        {all(StatusExpired), just(nothing)},
+	EventRefused:           {[3]cell{ends(StatusFailed), just(nothing), just(nothing)}, just(nothing)},
 	// Only an activation can find the slot taken, so the first two columns are the moment just before it.
-	DeviceHasProfile: {all(Revoked), just(nothing)},
-	SpentIDOffered:   {[3]cell{just(anomaly), just(anomaly), just(anomaly)}, just(anomaly)},
+	EventDeviceHasProfile: {all(StatusRevoked), just(nothing)},
+	EventSpentIDOffered:   {[3]cell{just(anomaly), just(anomaly), just(anomaly)}, just(anomaly)},
 }
 
-var stageColumn = map[Stage]int{Invited: 0, Activating: 1, Activated: 2}
+var stageColumn = map[Stage]int{StageInvited: 0, StageActivating: 1, StageActivated: 2}
 
 // firstLook is how soon the provider is asked again about an accepted credential that no report has put on a device.
 const firstLook = time.Minute
@@ -122,7 +123,7 @@ func Apply(c Credential, e Event, now time.Time) (Credential, *HistoryEntry, err
 		}
 	}
 	if what.verdict == operator {
-		if c.Status != Revoked {
+		if c.Status != StatusRevoked {
 			return c, nil, Refuse(CodeInvalidState, "The credential is "+string(c.Status)+" already.")
 		}
 		what.verdict = note
@@ -139,7 +140,7 @@ func Apply(c Credential, e Event, now time.Time) (Credential, *HistoryEntry, err
 		c = endWith(c, what.status, e)
 	case again:
 		if c.InvitationRef != "" || c.CredentialRef != "" {
-			c.Reservation = Held
+			c.Reservation = ReservationHeld
 		}
 	}
 	c.UpdatedAt = now
@@ -172,26 +173,26 @@ func Entry(c Credential, e Event, from string, now time.Time) HistoryEntry {
 func advanceTo(c Credential, stage Stage, e Event, now time.Time) Credential {
 	c.Stage = stage
 	switch e.Kind {
-	case Mailed:
+	case EventMailed:
 		c.Invitation.Status = InvitationSent
 		c.Invitation.SentAt = &now
 		c.Invitation.Mails++
 		c.Invitation.MailingAt = nil
 		c.Retry = Retry{}
-	case Bounced:
+	case EventBounced:
 		c.Invitation.Status = InvitationBounced
-	case Resent:
+	case EventResent:
 		c.Invitation.Status = InvitationPending
 		c.Invitation.AskedAt = now
 		c.Retry = Retry{}
-	case Accepted:
+	case EventAccepted:
 		c = forgetCode(c, InvitationAccepted)
 		if e.Device != nil {
 			c.AcceptedOn = e.Device.ID
 		}
 		look := now.Add(firstLook)
 		c.LookAt, c.Looks = &look, 0
-	case ActivatedOnDevice:
+	case EventActivated:
 		c = forgetCode(c, InvitationAccepted)
 		c.Device = e.Device
 		if e.CredentialRef != "" {
@@ -204,19 +205,19 @@ func advanceTo(c Credential, stage Stage, e Event, now time.Time) Credential {
 }
 
 // ended says what an end makes of an invitation that was not accepted.
-var ended = map[Status]InvitationStatus{Declined: InvitationDeclined, Expired: InvitationExpired}
+var ended = map[Status]InvitationStatus{StatusDeclined: InvitationDeclined, StatusExpired: InvitationExpired}
 
 func endWith(c Credential, status Status, e Event) Credential {
 	invitation := InvitationAccepted
 	// What finds the slot of its device taken was redeemed, whether or not its acceptance had been seen.
-	if c.Stage == Invited && e.Kind != DeviceHasProfile {
+	if c.Stage == StageInvited && e.Kind != EventDeviceHasProfile {
 		invitation = InvitationCancelled
-		if s, ok := ended[status]; ok && e.Kind != VisitEnded {
+		if s, ok := ended[status]; ok && e.Kind != EventVisitEnded {
 			invitation = s
 		}
 	}
 	c = forgetCode(c, invitation)
-	c.Status, c.Reason, c.Stage, c.Want = status, e.Reason, "", Gone
+	c.Status, c.Reason, c.Stage, c.Want = status, e.Reason, "", WantGone
 	c.Retry = Retry{}
 	c.LookAt = nil
 	return c

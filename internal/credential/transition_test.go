@@ -16,22 +16,22 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 func inState(state string) Credential {
 	c := Credential{
 		ID: "c1", HolderID: "h1", ProfileID: "hq", ProfileName: "HQ", Account: "acme",
-		Status: Active, Want: Live, Reservation: Held, InvitationRef: "i1", CredentialRef: "k1",
+		Status: StatusActive, Want: WantLive, Reservation: ReservationHeld, InvitationRef: "i1", CredentialRef: "k1",
 		Mobile:     &MobileID{ID: "P:56", Number: "56"},
 		Invitation: Invitation{Status: InvitationSent, Code: "AAAA-BBBB-CCCC-DDDD"},
 		Revision:   3,
 	}
 	switch Stage(state) {
-	case Invited, Activating, Activated:
+	case StageInvited, StageActivating, StageActivated:
 		c.Stage = Stage(state)
-		if c.Stage != Invited {
+		if c.Stage != StageInvited {
 			c.Invitation.Status, c.Invitation.Code = InvitationAccepted, ""
 		}
-		if c.Stage == Activated {
+		if c.Stage == StageActivated {
 			c.Device = &Device{ID: "D"}
 		}
 	default:
-		c.Status, c.Want, c.Reservation = Status(state), Gone, Released
+		c.Status, c.Want, c.Reservation = Status(state), WantGone, ReservationReleased
 		c.Invitation.Code = ""
 	}
 	return c
@@ -39,23 +39,23 @@ func inState(state string) Credential {
 
 // every cell of the design's matrix, written out: the state after, then the flags. "-" is no change, "409" a refusal.
 var cells = map[EventKind]map[string]string{
-	Mailed:            {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
-	Bounced:           {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
-	Resent:            {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
-	Accepted:          {"invited": "activating", "activating": "-", "activated": "-", "final": "anomaly, release"},
-	ActivatedOnDevice: {"invited": "activated", "activating": "activated", "activated": "-", "final": "anomaly, release"},
-	DeclinedEvent:     {"invited": "declined", "activating": "anomaly", "activated": "anomaly", "final": "late"},
-	ExpiredEvent:      {"invited": "expired", "activating": "anomaly", "activated": "anomaly", "final": "late"},
-	GivenToAnother:    {"invited": "reassigned", "activating": "anomaly", "activated": "anomaly", "final": "late"},
-	RevokedAtProvider: {"invited": "revoked", "activating": "revoked", "activated": "revoked", "final": "-"},
-	MissingAtProvider: {"invited": "reassigned", "activating": "anomaly", "activated": "anomaly", "final": "-"},
-	Revoke:            {"invited": "revoked", "activating": "revoked", "activated": "revoked", "final": "-"},
-	LostEvent:         {"invited": "lost", "activating": "lost", "activated": "lost", "final": "409", "revoked": "note"},
-	StolenEvent:       {"invited": "stolen", "activating": "stolen", "activated": "stolen", "final": "409", "revoked": "note"},
-	VisitEnded:        {"invited": "expired", "activating": "expired", "activated": "expired", "final": "-"},
-	Refused:           {"invited": "failed", "activating": "-", "activated": "-", "final": "-"},
-	DeviceHasProfile:  {"invited": "revoked", "activating": "revoked", "activated": "revoked", "final": "-"},
-	SpentIDOffered:    {"invited": "anomaly", "activating": "anomaly", "activated": "anomaly", "final": "anomaly"},
+	EventMailed:            {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
+	EventBounced:           {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
+	EventResent:            {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
+	EventAccepted:          {"invited": "activating", "activating": "-", "activated": "-", "final": "anomaly, release"},
+	EventActivated:         {"invited": "activated", "activating": "activated", "activated": "-", "final": "anomaly, release"},
+	EventDeclined:          {"invited": "declined", "activating": "anomaly", "activated": "anomaly", "final": "late"},
+	EventExpired:           {"invited": "expired", "activating": "anomaly", "activated": "anomaly", "final": "late"},
+	EventGivenToAnother:    {"invited": "reassigned", "activating": "anomaly", "activated": "anomaly", "final": "late"},
+	EventRevokedAtProvider: {"invited": "revoked", "activating": "revoked", "activated": "revoked", "final": "-"},
+	EventMissingAtProvider: {"invited": "reassigned", "activating": "anomaly", "activated": "anomaly", "final": "-"},
+	EventRevoke:            {"invited": "revoked", "activating": "revoked", "activated": "revoked", "final": "-"},
+	EventLost:              {"invited": "lost", "activating": "lost", "activated": "lost", "final": "409", "revoked": "note"},
+	EventStolen:            {"invited": "stolen", "activating": "stolen", "activated": "stolen", "final": "409", "revoked": "note"},
+	EventVisitEnded:        {"invited": "expired", "activating": "expired", "activated": "expired", "final": "-"},
+	EventRefused:           {"invited": "failed", "activating": "-", "activated": "-", "final": "-"},
+	EventDeviceHasProfile:  {"invited": "revoked", "activating": "revoked", "activated": "revoked", "final": "-"},
+	EventSpentIDOffered:    {"invited": "anomaly", "activating": "anomaly", "activated": "anomaly", "final": "anomaly"},
 }
 
 func TestEveryCellOfTheMatrix(t *testing.T) {
@@ -103,7 +103,7 @@ func TestEveryCellOfTheMatrix(t *testing.T) {
 				if entry.Late != (want == "late") || entry.Anomaly != strings.HasPrefix(want, "anomaly") {
 					t.Errorf("late %v, anomaly %v; want %s", entry.Late, entry.Anomaly, want)
 				}
-				if strings.HasSuffix(want, "release") && after.Reservation != Held {
+				if strings.HasSuffix(want, "release") && after.Reservation != ReservationHeld {
 					t.Errorf("reservation %s, so it is not released again", after.Reservation)
 				}
 			})
@@ -112,7 +112,7 @@ func TestEveryCellOfTheMatrix(t *testing.T) {
 }
 
 func TestActivationOnAnotherDeviceIsAnAnomaly(t *testing.T) {
-	after, entry, err := Apply(inState("activated"), Event{Kind: ActivatedOnDevice, Device: &Device{ID: "other"}}, noon)
+	after, entry, err := Apply(inState("activated"), Event{Kind: EventActivated, Device: &Device{ID: "other"}}, noon)
 	if err != nil || entry == nil || !entry.Anomaly || after.Device.ID != "D" {
 		t.Fatalf("device %v, entry %+v, error %v", after.Device, entry, err)
 	}
@@ -136,10 +136,10 @@ func TestWhatBecomesOfTheInvitation(t *testing.T) {
 		event EventKind
 		want  InvitationStatus
 	}{
-		{"invited", DeclinedEvent, InvitationDeclined}, {"invited", ExpiredEvent, InvitationExpired},
-		{"invited", VisitEnded, InvitationCancelled}, {"invited", Revoke, InvitationCancelled}, {"invited", GivenToAnother, InvitationCancelled},
-		{"activated", VisitEnded, InvitationAccepted}, {"activating", Revoke, InvitationAccepted}, {"invited", Bounced, InvitationBounced},
-		{"invited", Resent, InvitationPending}, {"invited", Mailed, InvitationSent}, {"invited", Accepted, InvitationAccepted},
+		{"invited", EventDeclined, InvitationDeclined}, {"invited", EventExpired, InvitationExpired},
+		{"invited", EventVisitEnded, InvitationCancelled}, {"invited", EventRevoke, InvitationCancelled}, {"invited", EventGivenToAnother, InvitationCancelled},
+		{"activated", EventVisitEnded, InvitationAccepted}, {"activating", EventRevoke, InvitationAccepted}, {"invited", EventBounced, InvitationBounced},
+		{"invited", EventResent, InvitationPending}, {"invited", EventMailed, InvitationSent}, {"invited", EventAccepted, InvitationAccepted},
 	} {
 		after, _, err := Apply(inState(tc.state), Event{Kind: tc.event}, noon)
 		if err != nil || after.Invitation.Status != tc.want {
@@ -156,7 +156,7 @@ func TestNoSequenceOfEventsBreaksTheRules(t *testing.T) {
 		kinds = append(kinds, k)
 	}
 	mayEndActivated := map[EventKind]bool{
-		RevokedAtProvider: true, Revoke: true, LostEvent: true, StolenEvent: true, VisitEnded: true, DeviceHasProfile: true,
+		EventRevokedAtProvider: true, EventRevoke: true, EventLost: true, EventStolen: true, EventVisitEnded: true, EventDeviceHasProfile: true,
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		c := inState("invited")
@@ -169,13 +169,13 @@ func TestNoSequenceOfEventsBreaksTheRules(t *testing.T) {
 			if !c.IsLive() && after.Status != c.Status {
 				t.Fatalf("%s: final %s became %s", e.Kind, c.Status, after.Status)
 			}
-			if c.Stage == Activated && after.IsLive() && *after.Device != *c.Device {
+			if c.Stage == StageActivated && after.IsLive() && *after.Device != *c.Device {
 				t.Fatalf("%s: moved from device %s to %s", e.Kind, c.Device.ID, after.Device.ID)
 			}
-			if c.Stage == Activated && !after.IsLive() && !mayEndActivated[e.Kind] {
+			if c.Stage == StageActivated && !after.IsLive() && !mayEndActivated[e.Kind] {
 				t.Fatalf("%s ended an activated credential", e.Kind)
 			}
-			if (after.Want == Live) != after.IsLive() {
+			if (after.Want == WantLive) != after.IsLive() {
 				t.Fatalf("%s: %s wants %s", e.Kind, after.Status, after.Want)
 			}
 			if (entry != nil) != (after.Revision == c.Revision+1) {

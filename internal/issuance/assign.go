@@ -105,7 +105,7 @@ func (s *Service) profileFor(ctx context.Context, profileID string) (credential.
 func (s *Service) newCredential(holderID string, p credential.Profile, now time.Time) credential.Credential {
 	return credential.Credential{
 		ID: s.NewID(), HolderID: holderID, ProfileID: p.ID, ProfileName: p.Name, Account: p.Account, PartNumber: p.PartNumber,
-		Status: credential.Active, Stage: credential.Invited, Want: credential.Live, Reservation: credential.ReservationNone,
+		Status: credential.StatusActive, Stage: credential.StageInvited, Want: credential.WantLive, Reservation: credential.ReservationNone,
 		Invitation: credential.Invitation{Status: credential.InvitationPending, AskedAt: now},
 		CreatedAt:  now, UpdatedAt: now, Revision: 1,
 	}
@@ -114,7 +114,7 @@ func (s *Service) newCredential(holderID string, p credential.Profile, now time.
 // addNew puts a new credential into a change.
 func (s *Service) addNew(change *credential.Change, c credential.Credential, actor credential.Actor) credential.Credential {
 	change.Credentials = append(change.Credentials, c)
-	change.History = append(change.History, credential.Entry(c, credential.Event{Kind: credential.Assigned, Actor: actor}, "", change.At))
+	change.History = append(change.History, credential.Entry(c, credential.Event{Kind: credential.EventAssigned, Actor: actor}, "", change.At))
 	addTouch(change, c, false)
 	return c
 }
@@ -169,7 +169,7 @@ func (s *Service) carryOut(
 
 // refusalOf is the error that stands for a failed credential.
 func refusalOf(c credential.Credential) error {
-	if c.Status != credential.Failed {
+	if c.Status != credential.StatusFailed {
 		return nil
 	}
 	e := &credential.Error{CredentialID: c.ID}
@@ -192,7 +192,7 @@ func (s *Service) Resend(ctx context.Context, cmd credential.Resend) (credential
 		if err != nil {
 			return c, err
 		}
-		if !c.IsLive() || c.Stage != credential.Invited {
+		if !c.IsLive() || c.Stage != credential.StageInvited {
 			return c, credential.Refuse(credential.CodeInvalidState, "The invitation is "+string(c.Invitation.Status)+" already.")
 		}
 		if wait := c.Invitation.AskedAt.Add(time.Minute).Sub(change.At); wait > 0 {
@@ -201,7 +201,7 @@ func (s *Service) Resend(ctx context.Context, cmd credential.Resend) (credential
 				RetryAfter: int((wait + time.Second - 1) / time.Second),
 			}
 		}
-		return addEvent(change, c, credential.Event{Kind: credential.Resent, Actor: cmd.Actor})
+		return addEvent(change, c, credential.Event{Kind: credential.EventResent, Actor: cmd.Actor})
 	})
 }
 

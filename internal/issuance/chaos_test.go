@@ -223,7 +223,7 @@ func (c *chaos) always() {
 		if by, ok := c.spent[row.Mobile.ID]; ok && by != row.ID {
 			c.Errorf("R5: %s, spent by %s, is %s's", row.Mobile.ID, by, row.ID)
 		}
-		if row.Reservation == credential.Held {
+		if row.Reservation == credential.ReservationHeld {
 			owner, err := c.store.Owner(c.ctx, account, row.Mobile.ID)
 			unchanged := c.read(row).Revision == row.Revision // a report may have come in meanwhile
 			if unchanged && (err != nil || owner.CredentialID != row.ID) {
@@ -246,7 +246,7 @@ func (c *chaos) calm() {
 		if step := credential.Next(row, h, c.time()); step.Kind != credential.StepNone && !step.At.After(c.time()) && err == nil {
 			c.Errorf("%s (%s): still to %s, retry %+v", row.ID, row.State(), step.Kind, row.Retry)
 		}
-		if len(row.Strays)+len(row.Aside) > 0 || row.Reservation == credential.InDoubt {
+		if len(row.Strays)+len(row.Aside) > 0 || row.Reservation == credential.ReservationInDoubt {
 			c.Errorf("%s (%s): %s, %d strays, %d aside", row.ID, row.State(), row.Reservation, len(row.Strays), len(row.Aside))
 		}
 		if !row.IsLive() {
@@ -259,11 +259,11 @@ func (c *chaos) calm() {
 			c.Errorf("%s is live and has no mobile ID: %+v", row.ID, row)
 			continue
 		}
-		if row.Stage == credential.Invited && row.Invitation.Mails == 0 {
+		if row.Stage == credential.StageInvited && row.Invitation.Mails == 0 {
 			c.Errorf("%s was never mailed", row.ID)
 		}
 		// Missing at the provider without a word why is an anomaly and changes nothing. It takes a report lost twice to get there.
-		unexplained := row.Stage != credential.Invited && strings.Contains(c.story(row), "missing_at_provider!")
+		unexplained := row.Stage != credential.StageInvited && strings.Contains(c.story(row), "missing_at_provider!")
 		if !foreign[row.Mobile.ID] && !unexplained {
 			ours = append(ours, row.Mobile.ID)
 		}

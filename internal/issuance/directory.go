@@ -143,7 +143,7 @@ func (s *Service) endVisit(ctx context.Context, h credential.Holder, actor crede
 			if err := s.freeSlot(ctx, &change, c); err != nil {
 				return err
 			}
-			if _, err := addEvent(&change, c, credential.Event{Kind: credential.VisitEnded, Reason: credential.ReasonVisitEnded, Actor: actor}); err != nil {
+			if _, err := addEvent(&change, c, credential.Event{Kind: credential.EventVisitEnded, Reason: credential.ReasonVisitEnded, Actor: actor}); err != nil {
 				return err
 			}
 			return s.Store.Commit(ctx, change)

@@ -10,10 +10,10 @@ import (
 
 // endings translates an operator's reason into the event and the statusReason.
 var endings = map[credential.EndReason]credential.Event{
-	credential.EndDeleted: {Kind: credential.Revoke, Reason: credential.ReasonDeleted},
-	credential.EndLost:    {Kind: credential.LostEvent, Reason: credential.ReasonLost},
-	credential.EndStolen:  {Kind: credential.StolenEvent, Reason: credential.ReasonStolen},
-	credential.EndUpgrade: {Kind: credential.Revoke, Reason: credential.ReasonReplaced},
+	credential.EndDeleted: {Kind: credential.EventRevoke, Reason: credential.ReasonDeleted},
+	credential.EndLost:    {Kind: credential.EventLost, Reason: credential.ReasonLost},
+	credential.EndStolen:  {Kind: credential.EventStolen, Reason: credential.ReasonStolen},
+	credential.EndUpgrade: {Kind: credential.EventRevoke, Reason: credential.ReasonReplaced},
 }
 
 // End ends a credential, here at once and at the provider as soon as it answers. Ending a final credential by deletion changes

@@ -26,21 +26,21 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := w.assign("E-1042")
-	if c.Stage != credential.Invited || c.Mobile == nil || c.Mobile.ID != part+":1" || c.Mobile.Format != "H10301" || c.Mobile.FacilityCode != "42" {
+	if c.Stage != credential.StageInvited || c.Mobile == nil || c.Mobile.ID != part+":1" || c.Mobile.Format != "H10301" || c.Mobile.FacilityCode != "42" {
 		t.Fatalf("%+v", c)
 	}
 	if c.Name() != "HQ employees #1" || c.Invitation.SentTo != "e…@example.com" || w.mails() != 1 {
 		t.Errorf("name %q, sent to %q, %d mails", c.Name(), c.Invitation.SentTo, w.mails())
 	}
 	c = w.redeem(c, "phone-a")
-	if c.Stage != credential.Activated || c.Device == nil || c.Device.ID != "phone-a" {
+	if c.Stage != credential.StageActivated || c.Device == nil || c.Device.ID != "phone-a" {
 		t.Fatalf("%+v", c)
 	}
 	if badges := w.sim.Phone("phone-a").Badges; len(badges) != 1 || !badges[0].HasPicture {
 		t.Errorf("badges: %+v", badges)
 	}
 	w.agree()
-	if c, err := w.end(c, credential.EndDeleted); err != nil || c.Status != credential.Revoked || c.Reservation != credential.Released {
+	if c, err := w.end(c, credential.EndDeleted); err != nil || c.Status != credential.StatusRevoked || c.Reservation != credential.ReservationReleased {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	if badges := w.sim.Phone("phone-a").Badges; len(badges) != 0 {
@@ -89,13 +89,13 @@ func TestTheReleaseIsConfirmedWhateverIsLost(t *testing.T) {
 					}
 					w.break_(op, "timeout", when, 1)
 					c, err := w.end(c, credential.EndDeleted)
-					if err != nil || c.Status != credential.Revoked {
+					if err != nil || c.Status != credential.StatusRevoked {
 						t.Fatalf("%s, %v", c.Status, err)
 					}
 					w.mend()
 					w.pass(61 * time.Second)
 					w.pass(time.Minute)
-					if c = w.read(c); c.Reservation != credential.Released {
+					if c = w.read(c); c.Reservation != credential.ReservationReleased {
 						t.Errorf("reservation %s", c.Reservation)
 					}
 					w.agree()

@@ -16,14 +16,14 @@ type reading struct {
 // observe says what a reading of the provider's user means for one credential; u is nil when the user was deleted. The row must have
 // been read before the user. Hints only explain what was read: none of them ends or activates anything by itself.
 func observe(c credential.Credential, u *provider.User, rd reading) []credential.Event {
-	if c.Reservation != credential.Held && c.Reservation != credential.Released {
+	if c.Reservation != credential.ReservationHeld && c.Reservation != credential.ReservationReleased {
 		return nil // nothing of the provider's is the row's own yet; settling a doubt is another matter
 	}
 	if !c.IsLive() {
 		return observeFinal(c, u, rd)
 	}
 	if u == nil {
-		return []credential.Event{{Kind: credential.RevokedAtProvider, Reason: credential.ReasonUserDeleted}}
+		return []credential.Event{{Kind: credential.EventRevokedAtProvider, Reason: credential.ReasonUserDeleted}}
 	}
 	k, present := credentialIn(u, c)
 	invitation := invitationIn(u, c)
@@ -31,28 +31,28 @@ func observe(c credential.Credential, u *provider.User, rd reading) []credential
 	if present {
 		switch {
 		case k.Device != nil && !k.Issuing:
-			events := []credential.Event{{Kind: credential.ActivatedOnDevice, Device: k.Device, CredentialRef: k.ID}}
+			events := []credential.Event{{Kind: credential.EventActivated, Device: k.Device, CredentialRef: k.ID}}
 			return append(events, contradictions(c, rd)...)
-		case c.Stage != credential.Invited:
+		case c.Stage != credential.StageInvited:
 			return contradictions(c, rd)
 		case accepted:
-			return []credential.Event{{Kind: credential.Accepted, Device: k.Device}}
+			return []credential.Event{{Kind: credential.EventAccepted, Device: k.Device}}
 		}
 		return unredeemed(c, invitation)
 	}
 	if e := explained(c, rd); e != nil {
 		return []credential.Event{*e}
 	}
-	missing := credential.Event{Kind: credential.MissingAtProvider, Reason: credential.ReasonMissingAtProvider}
+	missing := credential.Event{Kind: credential.EventMissingAtProvider, Reason: credential.ReasonMissingAtProvider}
 	if rd.elsewhere {
-		missing = credential.Event{Kind: credential.GivenToAnother, Reason: credential.ReasonGivenToAnother}
+		missing = credential.Event{Kind: credential.EventGivenToAnother, Reason: credential.ReasonGivenToAnother}
 	}
-	if c.Stage != credential.Invited {
+	if c.Stage != credential.StageInvited {
 		return []credential.Event{missing}
 	}
 	if accepted {
-		events := []credential.Event{{Kind: credential.Accepted}}
-		c.Stage = credential.Activating
+		events := []credential.Event{{Kind: credential.EventAccepted}}
+		c.Stage = credential.StageActivating
 		if e := explained(c, rd); e != nil { // removed before we heard that it was accepted
 			events = append(events, *e)
 		}
@@ -67,17 +67,17 @@ func observe(c credential.Credential, u *provider.User, rd reading) []credential
 // observeFinal: what is final stays final. It matters only if a phone has it although it was seen to be released, and what was
 // said too late is noted.
 func observeFinal(c credential.Credential, u *provider.User, rd reading) []credential.Event {
-	if u != nil && c.Reservation == credential.Released {
+	if u != nil && c.Reservation == credential.ReservationReleased {
 		if k, present := credentialIn(u, c); present && k.Device != nil {
-			return []credential.Event{{Kind: credential.ActivatedOnDevice, Reason: credential.ReasonActivatedAfterEnd, Device: k.Device}}
+			return []credential.Event{{Kind: credential.EventActivated, Reason: credential.ReasonActivatedAfterEnd, Device: k.Device}}
 		}
 		if c.Invitation.Status != credential.InvitationAccepted && invitationIn(u, c) == provider.InvitationAccepted {
-			return []credential.Event{{Kind: credential.Accepted, Reason: credential.ReasonAcceptedAfterEnd}}
+			return []credential.Event{{Kind: credential.EventAccepted, Reason: credential.ReasonAcceptedAfterEnd}}
 		}
 	}
 	for _, f := range rd.facts {
 		if f.What == provider.AboutInvitation && f.Ref == c.InvitationRef && f.Status == provider.FactExpired && c.Invitation.Status != credential.InvitationExpired {
-			return []credential.Event{{Kind: credential.ExpiredEvent, Reason: credential.ReasonInvitationExpired}}
+			return []credential.Event{{Kind: credential.EventExpired, Reason: credential.ReasonInvitationExpired}}
 		}
 	}
 	return nil
@@ -87,9 +87,9 @@ func observeFinal(c credential.Credential, u *provider.User, rd reading) []crede
 func unredeemed(c credential.Credential, invitation provider.InvitationStatus) []credential.Event {
 	switch {
 	case invitation == provider.InvitationExpired, c.Invitation.Expiring && invitation != provider.InvitationPending:
-		return []credential.Event{{Kind: credential.ExpiredEvent, Reason: credential.ReasonInvitationExpired}}
+		return []credential.Event{{Kind: credential.EventExpired, Reason: credential.ReasonInvitationExpired}}
 	case invitation == provider.InvitationCancelled:
-		return []credential.Event{{Kind: credential.DeclinedEvent, Reason: credential.ReasonCancelledAtProvider}}
+		return []credential.Event{{Kind: credential.EventDeclined, Reason: credential.ReasonCancelledAtProvider}}
 	}
 	return nil
 }
@@ -99,9 +99,9 @@ func explained(c credential.Credential, rd reading) *credential.Event {
 	for _, f := range rd.facts {
 		switch {
 		case f.What == provider.AboutCredential && f.Status == provider.FactRevoked && refersTo(f, c):
-			return &credential.Event{Kind: credential.RevokedAtProvider, Reason: credential.ReasonRevokedAtProvider}
+			return &credential.Event{Kind: credential.EventRevokedAtProvider, Reason: credential.ReasonRevokedAtProvider}
 		case f.What == provider.AboutEndpoint && (f.Status == provider.FactInactive || f.Status == provider.FactDeleted) && wasOn(c, f.DeviceID):
-			return &credential.Event{Kind: credential.RevokedAtProvider, Reason: credential.ReasonDeviceRemoved}
+			return &credential.Event{Kind: credential.EventRevokedAtProvider, Reason: credential.ReasonDeviceRemoved}
 		}
 	}
 	return nil
@@ -116,9 +116,9 @@ func contradictions(c credential.Credential, rd reading) []credential.Event {
 		}
 		switch f.Status {
 		case provider.FactExpired:
-			events = append(events, credential.Event{Kind: credential.ExpiredEvent, Reason: credential.ReasonContradictedByReport})
+			events = append(events, credential.Event{Kind: credential.EventExpired, Reason: credential.ReasonContradictedByReport})
 		case provider.FactCancelled:
-			events = append(events, credential.Event{Kind: credential.DeclinedEvent, Reason: credential.ReasonContradictedByReport})
+			events = append(events, credential.Event{Kind: credential.EventDeclined, Reason: credential.ReasonContradictedByReport})
 		}
 	}
 	return events
@@ -130,7 +130,7 @@ func wasOn(c credential.Credential, deviceID string) bool {
 	if c.Device != nil {
 		return c.Device.ID == deviceID
 	}
-	return c.Stage == credential.Activating && (c.AcceptedOn == "" || c.AcceptedOn == deviceID)
+	return c.Stage == credential.StageActivating && (c.AcceptedOn == "" || c.AcceptedOn == deviceID)
 }
 
 func refersTo(f provider.Fact, c credential.Credential) bool {
@@ -191,11 +191,11 @@ func known(f provider.Fact, c credential.Credential) bool {
 	case provider.FactAccepted:
 		return c.Invitation.Status == credential.InvitationAccepted
 	case provider.FactIssued, provider.FactActive:
-		return c.Stage == credential.Activated
+		return c.Stage == credential.StageActivated
 	case provider.FactCancelled, provider.FactRevoked:
 		return !c.IsLive()
 	case provider.FactExpired:
-		return c.Status == credential.Expired
+		return c.Status == credential.StatusExpired
 	}
 	return false
 }

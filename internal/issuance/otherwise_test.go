@@ -155,7 +155,7 @@ func TestReassignmentIsHeardFoundOrMet(t *testing.T) {
 		w.holder("E-1")
 		w.break_("reserve", "timeout", "after", 1)
 		c := w.assign("E-1")
-		if c.Reservation != credential.InDoubt {
+		if c.Reservation != credential.ReservationInDoubt {
 			t.Fatalf("reservation %s", c.Reservation)
 		}
 		w.must(w.sim.Reassign(part+":1", "stranger"))
@@ -178,7 +178,7 @@ func TestATakeOverWaitsWhileSomebodyActsForTheLoser(t *testing.T) {
 	w.must(err)
 	w.holder("E-2")
 	winner := w.assign("E-2")
-	if winner.Reservation != credential.InDoubt || w.read(c).State() != "invited" {
+	if winner.Reservation != credential.ReservationInDoubt || w.read(c).State() != "invited" {
 		t.Fatalf("winner %s, loser %s", winner.Reservation, w.read(c).State())
 	}
 	w.pass(61 * time.Second)
@@ -244,7 +244,7 @@ func TestNothingThatIsSaidOfAnActivatedIDMovesIt(t *testing.T) {
 			w.must(say(w, c))
 			once := w.metric(issuance.MetricAnomaly)
 			w.pass(time.Minute) // the feed tells it all again
-			if after := w.read(c); after.Stage != credential.Activated || after.Device.ID != "phone-a" {
+			if after := w.read(c); after.Stage != credential.StageActivated || after.Device.ID != "phone-a" {
 				t.Errorf("%+v", after)
 			}
 			if !strings.Contains(w.story(c), "!") || once == 0 || w.metric(issuance.MetricAnomaly) != once {
@@ -465,7 +465,7 @@ func TestEraseAHolder(t *testing.T) {
 			if _, err := w.store.Holder(w.ctx, "E-1"); !errors.Is(err, store.ErrNotFound) {
 				t.Fatalf("holder: %v", err)
 			}
-			if a = w.read(a); a.Status != credential.Revoked || a.Reason != credential.ReasonHolderErased || a.Invitation.SentTo != "" {
+			if a = w.read(a); a.Status != credential.StatusRevoked || a.Reason != credential.ReasonHolderErased || a.Invitation.SentTo != "" {
 				t.Errorf("%+v", a)
 			}
 			if len(w.sim.State().Users) != 0 {

@@ -34,7 +34,7 @@ func (s *Service) Refresh(ctx context.Context, facts provider.UserFacts) error {
 }
 
 func providerActor(account string) credential.Actor {
-	return credential.Actor{Type: credential.Provider, ID: account}
+	return credential.Actor{Type: credential.ActorProvider, ID: account}
 }
 
 func (s *Service) refresh(ctx context.Context, facts provider.UserFacts, concerned map[string]bool) error {
@@ -99,7 +99,7 @@ func (s *Service) rowsOfUser(ctx context.Context, account, userID string) ([]cre
 	}
 	rows, err := s.Store.Credentials(ctx, ref.HolderID)
 	return slices.DeleteFunc(rows, func(c credential.Credential) bool {
-		return c.Account != account || c.UserID != userID && c.Reservation != credential.InDoubt
+		return c.Account != account || c.UserID != userID && c.Reservation != credential.ReservationInDoubt
 	}), err
 }
 
@@ -111,7 +111,7 @@ func accountsFor(c credential.Credential, k provider.Credential) bool {
 			return true
 		}
 	}
-	return c.Reservation == credential.InDoubt && c.PartNumber == k.PartNumber
+	return c.Reservation == credential.ReservationInDoubt && c.PartNumber == k.PartNumber
 }
 
 // refreshByMobileID reads whoever of ours has a mobile ID that is reported without a user, or of a user that is another's: by the
@@ -128,8 +128,8 @@ func (s *Service) refreshByMobileID(ctx context.Context, facts provider.UserFact
 			return err
 		}
 		elsewhere := facts.UserID != ""
-		if c == nil || c.UserID == facts.UserID || elsewhere && c.Stage != credential.Invited ||
-			!elsewhere && c.Stage == credential.Activated && f.Status == provider.FactReserved {
+		if c == nil || c.UserID == facts.UserID || elsewhere && c.Stage != credential.StageInvited ||
+			!elsewhere && c.Stage == credential.StageActivated && f.Status == provider.FactReserved {
 			continue // nobody's of ours; told with its user; or nothing that could change it
 		}
 		p, err := s.Providers.Provider(ctx, facts.Account)
@@ -203,16 +203,16 @@ func (s *Service) elsewhere(ctx context.Context, account string, p provider.Prov
 		}
 	}
 	rd := reading{elsewhere: true}
-	if c.IsLive() && c.Stage == credential.Invited {
+	if c.IsLive() && c.Stage == credential.StageInvited {
 		own, err := readUserOf(ctx, p, c.UserID)
 		if err != nil || own != nil && hasCredential(*own, c.CredentialRef, c.Mobile.ID) {
 			return err
 		}
 		return s.applyTo(ctx, c, own, rd, concerned)
 	}
-	e := credential.Event{Kind: credential.GivenToAnother, Reason: credential.ReasonGivenToAnother}
-	if k.Device != nil && !k.Issuing && c.Stage == credential.Activated {
-		e = credential.Event{Kind: credential.ActivatedOnDevice, Reason: credential.ReasonActivatedElsewhere, Device: k.Device}
+	e := credential.Event{Kind: credential.EventGivenToAnother, Reason: credential.ReasonGivenToAnother}
+	if k.Device != nil && !k.Issuing && c.Stage == credential.StageActivated {
+		e = credential.Event{Kind: credential.EventActivated, Reason: credential.ReasonActivatedElsewhere, Device: k.Device}
 	}
 	_, err = s.applyObserved(ctx, c, nil, e, providerActor(account))
 	return err
@@ -245,7 +245,7 @@ func (s *Service) applyReading(ctx context.Context, c *credential.Credential, u 
 func (s *Service) applyObserved(ctx context.Context, c credential.Credential, u *provider.User, e credential.Event, actor credential.Actor) (credential.Credential, error) {
 	e.Actor = actor
 	change := credential.Change{At: s.Now()}
-	if e.Kind == credential.ActivatedOnDevice && c.IsLive() && c.Stage != credential.Activated {
+	if e.Kind == credential.EventActivated && c.IsLive() && c.Stage != credential.StageActivated {
 		return s.activate(ctx, &change, c, e)
 	}
 	after, entry, err := credential.Apply(c, e, change.At)
@@ -268,7 +268,7 @@ func (s *Service) applyObserved(ctx context.Context, c credential.Credential, u 
 			return c, err
 		}
 		if u == nil || !isHeld(*u, c.Reserved()) {
-			after.Reservation = credential.Released
+			after.Reservation = credential.ReservationReleased
 		}
 		if change.Owners, err = s.ownerAfter(ctx, after, e); err != nil {
 			return c, err
@@ -288,11 +288,11 @@ func (s *Service) applyObserved(ctx context.Context, c credential.Credential, u 
 
 // ownerAfter is the owner item of a mobile ID whose credential has just ended by what was read.
 func (s *Service) ownerAfter(ctx context.Context, c credential.Credential, e credential.Event) ([]credential.Owner, error) {
-	if e.Kind != credential.GivenToAnother && e.Kind != credential.MissingAtProvider && c.Reservation != credential.Released {
+	if e.Kind != credential.EventGivenToAnother && e.Kind != credential.EventMissingAtProvider && c.Reservation != credential.ReservationReleased {
 		return nil, nil
 	}
 	owners, err := s.ownerReleased(ctx, c)
-	if len(owners) == 1 && (e.Kind == credential.GivenToAnother || e.Kind == credential.MissingAtProvider) {
+	if len(owners) == 1 && (e.Kind == credential.EventGivenToAnother || e.Kind == credential.EventMissingAtProvider) {
 		owners[0].State, owners[0].HolderID, owners[0].CredentialID = credential.OwnerForeign, "", ""
 	}
 	return owners, err
@@ -308,7 +308,7 @@ func (s *Service) activate(ctx context.Context, change *credential.Change, c cre
 	slot := credential.Slot{
 		Account: c.Account, DeviceID: e.Device.ID, ProfileID: c.ProfileID, HolderID: c.HolderID, CredentialID: c.ID, CredentialRef: c.CredentialRef,
 	}
-	hasProfile := credential.Event{Kind: credential.DeviceHasProfile, Reason: credential.ReasonDeviceHasProfile, Actor: e.Actor}
+	hasProfile := credential.Event{Kind: credential.EventDeviceHasProfile, Reason: credential.ReasonDeviceHasProfile, Actor: e.Actor}
 	taken, err := s.Store.Slot(ctx, c.Account, e.Device.ID, c.ProfileID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return c, err
@@ -386,7 +386,7 @@ func (s *Service) commitEvent(ctx context.Context, c credential.Credential, e cr
 			return err
 		}
 		change := credential.Change{At: s.Now()}
-		if e.Kind != credential.Mailed {
+		if e.Kind != credential.EventMailed {
 			if err := s.freeSlot(ctx, &change, fresh); err != nil {
 				return err
 			}

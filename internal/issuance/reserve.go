@@ -40,7 +40,7 @@ func (r *run) issue(ctx context.Context, c credential.Credential) error {
 	for _, k := range before.Credentials {
 		doubt.Credentials = append(doubt.Credentials, k.ID)
 	}
-	c.Reservation, c.Doubt = credential.InDoubt, doubt
+	c.Reservation, c.Doubt = credential.ReservationInDoubt, doubt
 	if err := r.Store.Commit(ctx, r.rowChange(&c)); err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func sameDoubt(a, b credential.Credential) bool {
 
 // fail ends a credential the provider refuses for good.
 func (r *run) fail(ctx context.Context, c credential.Credential, reason string) error {
-	_, err := r.commitEvent(ctx, c, credential.Event{Kind: credential.Refused, Reason: reason, Actor: r.actor}, nil)
+	_, err := r.commitEvent(ctx, c, credential.Event{Kind: credential.EventRefused, Reason: reason, Actor: r.actor}, nil)
 	if err == nil {
 		r.Count(MetricFailed)
 	}
@@ -154,7 +154,7 @@ func (r *run) keepAside(ctx context.Context, row credential.Credential, got cred
 	if row.UserID == "" {
 		row.UserID = got.UserID
 	}
-	event := credential.Event{Kind: credential.SpentIDOffered, Reason: credential.ReasonSpentIDOffered, Actor: r.actor}
+	event := credential.Event{Kind: credential.EventSpentIDOffered, Reason: credential.ReasonSpentIDOffered, Actor: r.actor}
 	change := credential.Change{At: r.Now()}
 	after, entry, err := credential.Apply(row, event, change.At)
 	if err != nil {
@@ -164,7 +164,7 @@ func (r *run) keepAside(ctx context.Context, row credential.Credential, got cred
 	change.Credentials = append(change.Credentials, after)
 	change.History = append(change.History, *entry)
 	if loser != nil {
-		if _, err := addEvent(&change, *loser, credential.Event{Kind: credential.GivenToAnother, Reason: credential.ReasonGivenToAnother, Actor: r.actor}); err != nil {
+		if _, err := addEvent(&change, *loser, credential.Event{Kind: credential.EventGivenToAnother, Reason: credential.ReasonGivenToAnother, Actor: r.actor}); err != nil {
 			return err
 		}
 	}
@@ -194,7 +194,7 @@ func (r *run) obtainedFromForeign(ctx context.Context, row credential.Credential
 	}
 	row = withReservation(row, got)
 	change := credential.Change{At: r.Now(), Refs: refsOf(row)}
-	after, err := addEvent(&change, row, credential.Event{Kind: credential.GivenToAnother, Reason: credential.ReasonGivenToAnother, Actor: r.actor})
+	after, err := addEvent(&change, row, credential.Event{Kind: credential.EventGivenToAnother, Reason: credential.ReasonGivenToAnother, Actor: r.actor})
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (r *run) takeOver(ctx context.Context, row credential.Credential, got crede
 	if !loser.IsLive() {
 		return r.recordReserved(ctx, row, got, owner, nil)
 	}
-	if loser.Stage != credential.Invited {
+	if loser.Stage != credential.StageInvited {
 		return r.keepAside(ctx, row, got, &loser)
 	}
 	if loser.HolderID == row.HolderID { // the claim is ours
@@ -243,7 +243,7 @@ func (r *run) recordReserved(ctx context.Context, row credential.Credential, got
 	row = withReservation(row, got)
 	row.UpdatedAt = change.At
 	row.Revision++
-	entry := credential.Entry(row, credential.Event{Kind: credential.ReservedID, Actor: r.actor}, from, change.At)
+	entry := credential.Entry(row, credential.Event{Kind: credential.EventReserved, Actor: r.actor}, from, change.At)
 	if row.IsLive() {
 		profile, err := r.Store.Profile(ctx, row.ProfileID)
 		if err != nil {
@@ -259,7 +259,7 @@ func (r *run) recordReserved(ctx context.Context, row credential.Credential, got
 	}
 	if loser != nil {
 		entry.PreviousHolderID, entry.PreviousCredentialID = loser.HolderID, loser.ID
-		e := credential.Event{Kind: credential.GivenToAnother, Reason: credential.ReasonTakenOver, Actor: r.actor}
+		e := credential.Event{Kind: credential.EventGivenToAnother, Reason: credential.ReasonTakenOver, Actor: r.actor}
 		if _, err := addEvent(&change, *loser, e); err != nil {
 			return err
 		}
@@ -300,7 +300,7 @@ func (r *run) endReplaced(ctx context.Context, change *credential.Change, row cr
 
 // withReservation makes a reservation the row's own. What was kept aside is of no more use and has to be released.
 func withReservation(row credential.Credential, got credential.Reserved) credential.Credential {
-	row.Reservation, row.Doubt = credential.Held, nil
+	row.Reservation, row.Doubt = credential.ReservationHeld, nil
 	row.UserID, row.InvitationRef, row.CredentialRef, row.Mobile = got.UserID, got.InvitationRef, got.CredentialRef, got.Mobile
 	row.Strays = append(slices.Clone(row.Strays), row.Aside...)
 	row.Aside = nil

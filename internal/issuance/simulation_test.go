@@ -448,7 +448,7 @@ func (l *life) do(name string, f func(*issuance.Service) error) {
 	l.goOn(l.start(name, f))
 }
 
-var portal = credential.Request{Actor: credential.Actor{Type: credential.Portal, ID: "portal"}}
+var portal = credential.Request{Actor: credential.Actor{Type: credential.ActorPortal, ID: "portal"}}
 
 func (l *life) holderID() string {
 	return rapid.SampledFrom([]string{"E-1", "E-2", "V-3"}).Draw(l.T, "holder")
@@ -632,7 +632,7 @@ func (l *life) actions() map[string]func(*rapid.T) {
 			c := l.row(func(c credential.Credential) bool { return c.Mobile != nil })
 			to := rapid.SampledFrom([]string{"stranger", "E-1", "V-3"}).Draw(t, "to")
 			if slices.ContainsFunc(l.rows(), func(o credential.Credential) bool {
-				return o.HolderID == to && (o.Mobile != nil && o.Mobile.ID == c.Mobile.ID && o.IsLive() || o.Reservation == credential.InDoubt)
+				return o.HolderID == to && (o.Mobile != nil && o.Mobile.ID == c.Mobile.ID && o.IsLive() || o.Reservation == credential.ReservationInDoubt)
 			}) { // the very same once more, under another reference
 				l.Skip("has it")
 			}
@@ -706,13 +706,13 @@ func (l *life) always() {
 		if known && !was.IsLive() && c.Status != was.Status {
 			l.Fatalf("%s was %s and is %s", c.ID, was.Status, c.Status)
 		}
-		if c.Stage == credential.Activated && c.Mobile != nil {
+		if c.Stage == credential.StageActivated && c.Mobile != nil {
 			if by, ok := l.spent[c.Mobile.ID]; ok && by != c.ID {
 				l.Fatalf("%s was spent by %s and is activated by %s", c.Mobile.ID, by, c.ID)
 			}
 			l.spent[c.Mobile.ID] = c.ID
 		}
-		if c.Invitation.Code != "" && (!c.IsLive() || c.Stage != credential.Invited) {
+		if c.Invitation.Code != "" && (!c.IsLive() || c.Stage != credential.StageInvited) {
 			l.Fatalf("%s is %s and has its code", c.ID, c.State())
 		}
 		l.tale(c, was)
@@ -732,13 +732,13 @@ func (l *life) always() {
 		if by := l.spent[c.Mobile.ID]; by != "" && (err != nil || owner.State != credential.OwnerSpent || owner.CredentialID != by) {
 			l.Fatalf("%s was spent by %s: %+v, %v", c.Mobile.ID, by, owner, err)
 		}
-		if owner.State == credential.OwnerHeld && owner.CredentialID == c.ID && c.Reservation != credential.Held {
+		if owner.State == credential.OwnerHeld && owner.CredentialID == c.ID && c.Reservation != credential.ReservationHeld {
 			l.Fatalf("%s holds %s, which is %s", c.ID, c.Mobile.ID, c.Reservation)
 		}
 		if !c.IsLive() {
 			continue
 		}
-		if err != nil || owner.CredentialID != c.ID || c.Stage != credential.Activated && owner.State != credential.OwnerHeld {
+		if err != nil || owner.CredentialID != c.ID || c.Stage != credential.StageActivated && owner.State != credential.OwnerHeld {
 			l.Fatalf("%s (%s) does not own %s: %+v, %v", c.ID, c.State(), c.Mobile.ID, owner, err)
 		}
 		if other := owners[c.Mobile.ID]; other != "" {
@@ -886,14 +886,14 @@ func (l *life) good() {
 		} else if c.Invitation.SentTo != "" {
 			l.Errorf("%s of an erased holder: sent to %s", c.ID, c.Invitation.SentTo)
 		}
-		if len(c.Strays)+len(c.Aside) > 0 || c.Reservation == credential.InDoubt || c.Doubt != nil || !c.IsLive() && c.Reservation == credential.Held {
+		if len(c.Strays)+len(c.Aside) > 0 || c.Reservation == credential.ReservationInDoubt || c.Doubt != nil || !c.IsLive() && c.Reservation == credential.ReservationHeld {
 			l.Errorf("%s (%s): %s, strays %v, aside %v", c.ID, c.State(), c.Reservation, c.Strays, c.Aside)
 		}
 		entries, err := l.store.History(l.ctx, c.HolderID, c.ID)
 		l.must(err)
 		mails := 1 + l.doubtful[c.ID]
 		for _, e := range entries {
-			if e.Event == credential.Resent {
+			if e.Event == credential.EventResent {
 				mails++
 			}
 		}
@@ -909,7 +909,7 @@ func (l *life) good() {
 		if !c.IsLive() {
 			continue
 		}
-		if sent == 0 || c.Stage == credential.Invited && c.Invitation.Status != credential.InvitationSent {
+		if sent == 0 || c.Stage == credential.StageInvited && c.Invitation.Status != credential.InvitationSent {
 			l.Errorf("%s (%s): %d mails, %s", c.ID, c.State(), sent, c.Invitation.Status)
 		}
 		u := users[c.UserID]
@@ -921,10 +921,10 @@ func (l *life) good() {
 		k := u.Credentials[i]
 		explained[k.ID], explained[c.InvitationRef] = true, true
 		onDevice := k.Device != nil && !k.Issuing
-		if onDevice != (c.Stage == credential.Activated) || onDevice && c.Device.ID != k.Device.ID {
+		if onDevice != (c.Stage == credential.StageActivated) || onDevice && c.Device.ID != k.Device.ID {
 			l.Errorf("%s is %s on %+v, at the provider on %+v", c.ID, c.State(), c.Device, k.Device)
 		}
-		if c.Stage == credential.Activated {
+		if c.Stage == credential.StageActivated {
 			if c.PictureHash != h.PictureHash && !l.untold {
 				l.Errorf("%s shows picture %q of %q", c.ID, c.PictureHash, h.PictureHash)
 			}

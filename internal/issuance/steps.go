@@ -18,9 +18,9 @@ func (r *run) release(ctx context.Context, c credential.Credential) error {
 		return err
 	}
 	targets := slices.Clone(c.Strays)
-	if c.Want == credential.Gone {
+	if c.Want == credential.WantGone {
 		targets = append(targets, c.Aside...)
-		if c.Reservation == credential.Held {
+		if c.Reservation == credential.ReservationHeld {
 			targets = append(targets, c.Reserved())
 		}
 	}
@@ -131,10 +131,10 @@ func (r *run) recordReleased(ctx context.Context, c credential.Credential, relea
 		row.Strays = slices.DeleteFunc(slices.Clone(row.Strays), isReleased)
 		row.Retry = credential.Retry{}
 		var owners []credential.Owner
-		if c.Want == credential.Gone {
+		if c.Want == credential.WantGone {
 			row.Aside = nil
-			if c.Reservation == credential.Held && row.Reservation == credential.Held {
-				row.Reservation = credential.Released
+			if c.Reservation == credential.ReservationHeld && row.Reservation == credential.ReservationHeld {
+				row.Reservation = credential.ReservationReleased
 				if owners, err = r.ownerReleased(ctx, row); err != nil {
 					return err
 				}
@@ -175,7 +175,7 @@ func (r *run) mail(ctx context.Context, c credential.Credential) error {
 	outcome, reason := r.Mailer.Send(ctx, Letter{Holder: r.holder, Profile: profile, Credential: c})
 	switch outcome {
 	case MailSent:
-		_, err = r.commitEvent(ctx, c, credential.Event{Kind: credential.Mailed, Actor: r.actor}, func(c *credential.Credential) {
+		_, err = r.commitEvent(ctx, c, credential.Event{Kind: credential.EventMailed, Actor: r.actor}, func(c *credential.Credential) {
 			c.Invitation.SentTo = maskEmail(r.holder.Email)
 		})
 		return err
@@ -256,7 +256,7 @@ func (r *run) look(ctx context.Context, c credential.Credential) error {
 		return err
 	}
 	return r.change(ctx, c, func(c *credential.Credential) bool {
-		if c.Stage != credential.Activating {
+		if c.Stage != credential.StageActivating {
 			return false
 		}
 		next := r.Now().Add(credential.NextLook(c.Looks))

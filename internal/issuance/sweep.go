@@ -69,7 +69,7 @@ func (s *Service) sweepAccount(ctx context.Context, account string, report *Swee
 // sweepDue works off what is due. trouble says that the provider does not answer.
 func (s *Service) sweepDue(ctx context.Context, account string, outage *credential.Outage, report *SweepReport) (trouble bool, err error) {
 	started := s.Now()
-	actor := credential.Actor{Type: credential.Sweep}
+	actor := credential.Actor{Type: credential.ActorSweep}
 	tried := map[string]bool{}
 	unanswered := 0
 	for {

@@ -161,7 +161,7 @@ func (r *run) round(ctx context.Context) (due *time.Time, drop bool, err error) 
 }
 
 func goneFirst(c credential.Credential) int {
-	if c.Want == credential.Gone {
+	if c.Want == credential.WantGone {
 		return 0
 	}
 	return 1
@@ -420,9 +420,9 @@ func (r *run) finishErasing(ctx context.Context, rows []credential.Credential) (
 
 // endRow ends a live row because the holder's time is over.
 func (r *run) endRow(ctx context.Context, c credential.Credential) error {
-	e := credential.Event{Kind: credential.VisitEnded, Reason: credential.ReasonVisitEnded, Actor: r.actor}
+	e := credential.Event{Kind: credential.EventVisitEnded, Reason: credential.ReasonVisitEnded, Actor: r.actor}
 	if r.holder.Erasing {
-		e = credential.Event{Kind: credential.Revoke, Reason: credential.ReasonHolderErased, Actor: r.actor}
+		e = credential.Event{Kind: credential.EventRevoke, Reason: credential.ReasonHolderErased, Actor: r.actor}
 	}
 	_, err := r.commitEvent(ctx, c, e, nil)
 	return err

@@ -95,7 +95,7 @@ func newWorld(t *testing.T, adjust ...func(*origosim.Options)) *world {
 	w := &world{
 		T: t, ctx: t.Context(), store: &memory.Store{}, now: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC),
 		metrics: map[string]int{}, changed: make(chan struct{}, 1),
-		portal: credential.Request{Actor: credential.Actor{Type: credential.Portal, ID: "portal"}},
+		portal: credential.Request{Actor: credential.Actor{Type: credential.ActorPortal, ID: "portal"}},
 	}
 	opts := origosim.Options{
 		Account: account, OrganizationID: "1003233", ClientID: "1003233-OSRV", ClientSecret: "secret", ApplicationID: "app",

@@ -82,15 +82,15 @@ const (
 
 // reached are the detail types of what a change leads to: a final status, or a stage.
 var reached = map[string]string{
-	string(credential.Activating): CredentialAccepted,
-	string(credential.Activated):  CredentialActivated,
-	string(credential.Declined):   CredentialDeclined,
-	string(credential.Expired):    CredentialExpired,
-	string(credential.Reassigned): CredentialReassigned,
-	string(credential.Revoked):    CredentialRevoked,
-	string(credential.Lost):       CredentialLost,
-	string(credential.Stolen):     CredentialStolen,
-	string(credential.Failed):     CredentialFailed,
+	string(credential.StageActivating): CredentialAccepted,
+	string(credential.StageActivated):  CredentialActivated,
+	string(credential.StatusDeclined):   CredentialDeclined,
+	string(credential.StatusExpired):    CredentialExpired,
+	string(credential.StatusReassigned): CredentialReassigned,
+	string(credential.StatusRevoked):    CredentialRevoked,
+	string(credential.StatusLost):       CredentialLost,
+	string(credential.StatusStolen):     CredentialStolen,
+	string(credential.StatusFailed):     CredentialFailed,
 }
 
 // DetailType says which event a history entry becomes; empty for what changes nothing anybody else would act on.
@@ -98,9 +98,9 @@ func DetailType(e credential.HistoryEntry) string {
 	switch {
 	case e.Anomaly:
 		return CredentialAnomaly
-	case e.Event == credential.ReservedID && e.To == string(credential.Invited):
+	case e.Event == credential.EventReserved && e.To == string(credential.StageInvited):
 		return CredentialAssigned
-	case e.Event == credential.Mailed && !e.Late:
+	case e.Event == credential.EventMailed && !e.Late:
 		return CredentialInvited
 	case e.From == e.To || e.Late:
 		return ""

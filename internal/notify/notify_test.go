@@ -26,7 +26,7 @@ func entry(event credential.EventKind, from, to string) credential.HistoryEntry 
 	return credential.HistoryEntry{
 		ID: "c1-4", HolderID: "E-1", CredentialID: "c1", ProfileID: "hq", Account: "acme", At: at, Event: event, From: from, To: to,
 		Revision: 4, Mobile: &credential.MobileID{ID: "P:56", Number: "56", Format: "H10301", FacilityCode: "42"},
-		Actor: credential.Actor{Type: credential.Portal, ID: "portal", Claimed: "Jane Operator"},
+		Actor: credential.Actor{Type: credential.ActorPortal, ID: "portal", Claimed: "Jane Operator"},
 	}
 }
 
@@ -44,28 +44,28 @@ var told = []struct {
 	entry credential.HistoryEntry
 	want  string
 }{
-	{entry(credential.Assigned, "", "invited"), ""},
-	{tookOver(entry(credential.ReservedID, "invited", "invited")), CredentialAssigned},
-	{entry(credential.ReservedID, "revoked", "revoked"), ""},
-	{entry(credential.Mailed, "invited", "invited"), CredentialInvited},
-	{flagged(entry(credential.Mailed, "revoked", "revoked"), false, true), ""},
-	{entry(credential.Resent, "invited", "invited"), ""},
-	{entry(credential.Accepted, "invited", "activating"), CredentialAccepted},
-	{entry(credential.ActivatedOnDevice, "activating", "activated"), CredentialActivated},
-	{entry(credential.DeclinedEvent, "invited", "declined"), CredentialDeclined},
-	{entry(credential.ExpiredEvent, "invited", "expired"), CredentialExpired},
-	{entry(credential.VisitEnded, "activated", "expired"), CredentialExpired},
-	{entry(credential.GivenToAnother, "invited", "reassigned"), CredentialReassigned},
-	{entry(credential.MissingAtProvider, "invited", "reassigned"), CredentialReassigned},
-	{entry(credential.Revoke, "activated", "revoked"), CredentialRevoked},
-	{entry(credential.RevokedAtProvider, "activated", "revoked"), CredentialRevoked},
-	{entry(credential.DeviceHasProfile, "invited", "revoked"), CredentialRevoked},
-	{entry(credential.LostEvent, "activated", "lost"), CredentialLost},
-	{entry(credential.LostEvent, "revoked", "revoked"), ""},
-	{entry(credential.StolenEvent, "activated", "stolen"), CredentialStolen},
-	{entry(credential.Refused, "invited", "failed"), CredentialFailed},
-	{flagged(entry(credential.GivenToAnother, "activated", "activated"), true, false), CredentialAnomaly},
-	{flagged(entry(credential.ExpiredEvent, "revoked", "revoked"), false, true), ""},
+	{entry(credential.EventAssigned, "", "invited"), ""},
+	{tookOver(entry(credential.EventReserved, "invited", "invited")), CredentialAssigned},
+	{entry(credential.EventReserved, "revoked", "revoked"), ""},
+	{entry(credential.EventMailed, "invited", "invited"), CredentialInvited},
+	{flagged(entry(credential.EventMailed, "revoked", "revoked"), false, true), ""},
+	{entry(credential.EventResent, "invited", "invited"), ""},
+	{entry(credential.EventAccepted, "invited", "activating"), CredentialAccepted},
+	{entry(credential.EventActivated, "activating", "activated"), CredentialActivated},
+	{entry(credential.EventDeclined, "invited", "declined"), CredentialDeclined},
+	{entry(credential.EventExpired, "invited", "expired"), CredentialExpired},
+	{entry(credential.EventVisitEnded, "activated", "expired"), CredentialExpired},
+	{entry(credential.EventGivenToAnother, "invited", "reassigned"), CredentialReassigned},
+	{entry(credential.EventMissingAtProvider, "invited", "reassigned"), CredentialReassigned},
+	{entry(credential.EventRevoke, "activated", "revoked"), CredentialRevoked},
+	{entry(credential.EventRevokedAtProvider, "activated", "revoked"), CredentialRevoked},
+	{entry(credential.EventDeviceHasProfile, "invited", "revoked"), CredentialRevoked},
+	{entry(credential.EventLost, "activated", "lost"), CredentialLost},
+	{entry(credential.EventLost, "revoked", "revoked"), ""},
+	{entry(credential.EventStolen, "activated", "stolen"), CredentialStolen},
+	{entry(credential.EventRefused, "invited", "failed"), CredentialFailed},
+	{flagged(entry(credential.EventGivenToAnother, "activated", "activated"), true, false), CredentialAnomaly},
+	{flagged(entry(credential.EventExpired, "revoked", "revoked"), false, true), ""},
 }
 
 func TestEveryHistoryEntryBecomesTheRightEventOfItsSchema(t *testing.T) {
@@ -164,14 +164,14 @@ func record(sequence string, e credential.HistoryEntry) events.DynamoDBEventReco
 }
 
 func TestABatchGoesOnFromTheFirstRecordThatWasNotTold(t *testing.T) {
-	activated := entry(credential.ActivatedOnDevice, "invited", "activated")
+	activated := entry(credential.EventActivated, "invited", "activated")
 	other := record("20", activated)
 	other.Change.Keys["sk"] = events.NewStringAttribute("CRED#c1")
 	changed := record("21", activated)
 	changed.EventName = "MODIFY"
 	broken := record("40", activated)
 	broken.Change.NewImage["revision"] = events.NewStringAttribute("four")
-	silent := record("15", entry(credential.Resent, "invited", "invited"))
+	silent := record("15", entry(credential.EventResent, "invited", "invited"))
 	batch := []events.DynamoDBEventRecord{record("10", activated), silent, other, changed, record("30", activated), broken, record("50", activated)}
 
 	for _, tc := range []struct {

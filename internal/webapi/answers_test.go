@@ -34,15 +34,15 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 	phone := &credential.Device{ID: "phone-1"}
 	states := map[string][]credential.Event{
 		"invited":    nil,
-		"activating": {{Kind: credential.Accepted}},
-		"activated":  {{Kind: credential.ActivatedOnDevice, Device: phone}},
-		"declined":   {{Kind: credential.DeclinedEvent}},
-		"expired":    {{Kind: credential.ExpiredEvent}},
-		"reassigned": {{Kind: credential.GivenToAnother}},
-		"revoked":    {{Kind: credential.Revoke}},
-		"lost":       {{Kind: credential.LostEvent}},
-		"stolen":     {{Kind: credential.StolenEvent}},
-		"failed":     {{Kind: credential.Refused}},
+		"activating": {{Kind: credential.EventAccepted}},
+		"activated":  {{Kind: credential.EventActivated, Device: phone}},
+		"declined":   {{Kind: credential.EventDeclined}},
+		"expired":    {{Kind: credential.EventExpired}},
+		"reassigned": {{Kind: credential.EventGivenToAnother}},
+		"revoked":    {{Kind: credential.EventRevoke}},
+		"lost":       {{Kind: credential.EventLost}},
+		"stolen":     {{Kind: credential.EventStolen}},
+		"failed":     {{Kind: credential.EventRefused}},
 	}
 	calls := []string{"resend", "lost", "stolen", "delete", "replace lost", "replace stolen", "replace upgrade"}
 	const no = "409 invalid_state"

@@ -39,7 +39,7 @@ func (e revoke) end(reason credential.EndReason) operation {
 			return answer{}, err
 		}
 		status := http.StatusOK
-		if state, _ := credential.Sync(result.Credential, result.Holder, c.now); state != credential.Synced {
+		if state, _ := credential.Sync(result.Credential, result.Holder, c.now); state != credential.SyncSynced {
 			status = http.StatusAccepted
 		}
 		return c.result(status, result), nil

@@ -97,8 +97,8 @@ func TestCredentialInJSON(t *testing.T) {
 	if bytes.Contains([]byte(sent.body), []byte("BPEX")) {
 		t.Error("the code is in the answer")
 	}
-	w.happens(path, credential.Event{Kind: credential.ActivatedOnDevice, Device: &credential.Device{ID: "phone-1", Platform: "iOS"},
-		Actor: credential.Actor{Type: credential.Provider, ID: account}})
+	w.happens(path, credential.Event{Kind: credential.EventActivated, Device: &credential.Device{ID: "phone-1", Platform: "iOS"},
+		Actor: credential.Actor{Type: credential.ActorProvider, ID: account}})
 	activated := w.get(path)
 	device, _ := json.Marshal(activated.at(t, "device"))
 	if string(device) != `{"id":"phone-1","model":null,"platform":"iOS"}` || activated.at(t, "activatedAt") != "2030-01-10T09:00:00Z" ||

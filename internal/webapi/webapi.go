@@ -212,7 +212,7 @@ func (c *call) pathIDs() []pathID {
 // request reads who calls, and for a POST the Idempotency-Key. PayloadHash is left to the body's reader.
 func (c *call) request() (credential.Request, []credential.FieldError) {
 	r := credential.Request{
-		Actor: credential.Actor{Type: credential.Portal, ID: c.claims()["sub"]},
+		Actor: credential.Actor{Type: credential.ActorPortal, ID: c.claims()["sub"]},
 		Route: c.route(),
 	}
 	var wrong []credential.FieldError

@@ -398,7 +398,7 @@ func (w *world) happens(path string, e credential.Event) {
 	if err != nil || entry == nil {
 		w.t.Fatalf("%s changes nothing: %v", e.Kind, err)
 	}
-	if e.Kind == credential.Accepted || e.Kind == credential.ActivatedOnDevice {
+	if e.Kind == credential.EventAccepted || e.Kind == credential.EventActivated {
 		w.provider.accept(c.InvitationRef)
 	}
 	change := credential.Change{At: w.now, Credentials: []credential.Credential{c}, History: []credential.HistoryEntry{*entry}}

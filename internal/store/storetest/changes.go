@@ -27,7 +27,7 @@ func erasing(id string, revision int64) *credential.Holder {
 }
 
 func row(id string, revision int64) credential.Credential {
-	return credential.Credential{ID: id, HolderID: "h1", ProfileID: "p1", Status: credential.Active,
+	return credential.Credential{ID: id, HolderID: "h1", ProfileID: "p1", Status: credential.StatusActive,
 		Reason: fmt.Sprint("revision ", revision), CreatedAt: noon, Revision: revision}
 }
 
@@ -40,7 +40,7 @@ func picture(holderID, data string) *credential.Picture {
 }
 
 func entry(revision int64) credential.HistoryEntry {
-	return credential.HistoryEntry{ID: "c1-1", HolderID: "h1", CredentialID: "c1", At: noon, Event: credential.Assigned, Revision: revision}
+	return credential.HistoryEntry{ID: "c1-1", HolderID: "h1", CredentialID: "c1", At: noon, Event: credential.EventAssigned, Revision: revision}
 }
 
 func ref(holderID, credentialID, profileID string) change {

@@ -213,7 +213,7 @@ func eventually(t *testing.T, done func() bool) {
 
 func testLists(t *testing.T, s Store) {
 	ctx := t.Context()
-	many(t, s, 25, credential.Active, credential.Revoked)
+	many(t, s, 25, credential.StatusActive, credential.StatusRevoked)
 	other := row("other", 1)
 	other.ProfileID = "p11"
 	commit(t, s, change{Credentials: []credential.Credential{other}})
@@ -227,7 +227,7 @@ func testLists(t *testing.T, s Store) {
 	}
 	for _, limit := range []int{1, 4, 5, 9, 24, 25, 26, 200} {
 		wantEqual(t, wholeList(t, s, 25, credential.Page{ProfileID: "p1", Limit: limit}), newest)
-		wantEqual(t, wholeList(t, s, 9, credential.Page{ProfileID: "p1", Limit: limit, Status: credential.Revoked}), revoked)
+		wantEqual(t, wholeList(t, s, 9, credential.Page{ProfileID: "p1", Limit: limit, Status: credential.StatusRevoked}), revoked)
 	}
 
 	for _, tt := range []struct {
@@ -238,9 +238,9 @@ func testLists(t *testing.T, s Store) {
 		{credential.Page{ProfileID: "p1", Limit: 24}, 24, true},
 		{credential.Page{ProfileID: "p1", Limit: 25}, 25, false},
 		{credential.Page{ProfileID: "p1", Limit: 26}, 25, false},
-		{credential.Page{ProfileID: "p1", Limit: 9, Status: credential.Revoked}, 9, false},
-		{credential.Page{ProfileID: "p1", Limit: 8, Status: credential.Revoked}, 8, true},
-		{credential.Page{ProfileID: "p1", Limit: 8, Status: credential.Lost}, 0, false},
+		{credential.Page{ProfileID: "p1", Limit: 9, Status: credential.StatusRevoked}, 9, false},
+		{credential.Page{ProfileID: "p1", Limit: 8, Status: credential.StatusRevoked}, 8, true},
+		{credential.Page{ProfileID: "p1", Limit: 8, Status: credential.StatusLost}, 0, false},
 	} {
 		items, next, err := s.ListCredentials(ctx, tt.page)
 		if err != nil || len(items) != tt.items || (next != "") != tt.more {
@@ -249,7 +249,7 @@ func testLists(t *testing.T, s Store) {
 	}
 
 	// What a row says is read from the row: a status that changes between two pages counts.
-	_, next, err := s.ListCredentials(ctx, credential.Page{ProfileID: "p1", Limit: 20, Status: credential.Active})
+	_, next, err := s.ListCredentials(ctx, credential.Page{ProfileID: "p1", Limit: 20, Status: credential.StatusActive})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,9 +259,9 @@ func testLists(t *testing.T, s Store) {
 		t.Fatal(err)
 	}
 	changed := first[0]
-	changed.Status, changed.Revision = credential.Lost, 2
+	changed.Status, changed.Revision = credential.StatusLost, 2
 	commit(t, s, change{Credentials: []credential.Credential{changed}})
-	page.Status = credential.Lost
+	page.Status = credential.StatusLost
 	lost, _, err := s.ListCredentials(ctx, page)
 	if err != nil || next != "" || len(lost) != 1 || lost[0].ID != changed.ID {
 		t.Errorf("the row that was changed: got %v, %v, and cursor %q for the last page", lost, err, next)
@@ -270,12 +270,12 @@ func testLists(t *testing.T, s Store) {
 
 // testLongList: one call looks at no more than 1000 rows, and the next goes on.
 func testLongList(t *testing.T, s Store) {
-	many(t, s, 1003, credential.Active, credential.Active)
+	many(t, s, 1003, credential.StatusActive, credential.StatusActive)
 	eventually(t, func() bool {
 		items, err := everything(t.Context(), s, credential.Page{ProfileID: "p1", Limit: 500})
 		return err == nil && len(items) == 1003
 	})
-	page := credential.Page{ProfileID: "p1", Status: credential.Lost, Limit: 10}
+	page := credential.Page{ProfileID: "p1", Status: credential.StatusLost, Limit: 10}
 	items, next, err := s.ListCredentials(t.Context(), page)
 	if err != nil || len(items) > 0 || next == "" {
 		t.Fatalf("got %d items, cursor %q, %v; want none and a cursor", len(items), next, err)
@@ -288,7 +288,7 @@ func testLongList(t *testing.T, s Store) {
 }
 
 func testCursors(t *testing.T, s Store) {
-	many(t, s, 3, credential.Active, credential.Active)
+	many(t, s, 3, credential.StatusActive, credential.StatusActive)
 	wholeList(t, s, 3, credential.Page{ProfileID: "p1", Limit: 1})
 	_, good, err := s.ListCredentials(t.Context(), credential.Page{ProfileID: "p1", Limit: 1})
 	if err != nil || good == "" {

@@ -279,7 +279,7 @@ func testRaces(t *testing.T, open func(*testing.T) Store) {
 		mobile := &credential.MobileID{ID: "m:1"}
 		won := race(t, func(worker int) error {
 			loser, winner, taken := row("c1", 2), row(fmt.Sprint("w", worker), 1), first
-			loser.Status, winner.Mobile = credential.Reassigned, mobile
+			loser.Status, winner.Mobile = credential.StatusReassigned, mobile
 			taken.CredentialID, taken.Revision = winner.ID, 2
 			return s.Commit(t.Context(), change{At: noon, Owners: []credential.Owner{taken}, Credentials: []credential.Credential{loser, winner}})
 		})
