@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
-	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/mail"
 )
 
 var (
@@ -154,10 +154,10 @@ func (c *chaos) step() {
 	case "fault":
 		c.break_(pickOf(c, "any", "search", "read", "reserve", "cancel", "revoke", "token", "feed"), pickOf(c, "error", "timeout", "throttle"), pickOf(c, "before", "after"), 1+c.pick(3))
 	case "mail":
-		outcome := pickOf(c, issuance.MailSent, issuance.MailNotSent, issuance.MailInDoubt)
+		outcome := mail.Outcome{Fate: pickOf(c, mail.Sent, mail.Throttled, mail.InDoubt), Reason: "weather"}
 		c.mu.Lock()
-		c.post = func(issuance.Letter) (issuance.MailOutcome, string) {
-			return outcome, "weather"
+		c.post = func(mail.Letter) mail.Outcome {
+			return outcome
 		}
 		c.mu.Unlock()
 	case "pass":
@@ -192,8 +192,8 @@ func (c *chaos) codeOr(row credential.Credential) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range slices.Backward(c.mail) {
-		if l.Credential.ID == row.ID {
-			return l.Credential.Invitation.Code.Reveal()
+		if l.CredentialID == row.ID {
+			return l.Code.Reveal()
 		}
 	}
 	return ""

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
-	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 )
 
@@ -137,7 +137,7 @@ func TestMailTroubleIsNotLostAndNotDoubled(t *testing.T) {
 	t.Run("throttled", func(t *testing.T) {
 		w := newWorld(t)
 		w.holder("E-1")
-		w.post = func(issuance.Letter) (issuance.MailOutcome, string) { return issuance.MailNotSent, "throttled" }
+		w.post = func(mail.Letter) mail.Outcome { return mail.Outcome{Fate: mail.Throttled, Reason: "throttled"} }
 		c := w.assign("E-1")
 		if c.Invitation.Status != credential.InvitationPending || c.Invitation.Code == "" {
 			t.Fatalf("%+v", c.Invitation)
@@ -151,7 +151,7 @@ func TestMailTroubleIsNotLostAndNotDoubled(t *testing.T) {
 	t.Run("in doubt", func(t *testing.T) {
 		w := newWorld(t)
 		w.holder("E-1")
-		w.post = func(issuance.Letter) (issuance.MailOutcome, string) { return issuance.MailInDoubt, "" }
+		w.post = func(mail.Letter) mail.Outcome { return mail.Outcome{Fate: mail.InDoubt, Reason: ""} }
 		c := w.assign("E-1")
 		w.mend()
 		w.pass(30 * time.Second)

@@ -7,9 +7,6 @@
 package issuance
 
 import (
-	"context"
-
-	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
@@ -18,28 +15,6 @@ type Store interface {
 	store.Rows
 	store.Work
 	store.AccountState
-}
-
-// Letter is an invitation to be mailed.
-type Letter struct {
-	Holder     credential.Holder
-	Profile    credential.Profile
-	Credential credential.Credential
-}
-
-// MailOutcome says what became of a letter.
-type MailOutcome int
-
-// A mail is never retried blindly: only MailNotSent is tried again at once, MailInDoubt after a wait.
-const (
-	MailSent MailOutcome = iota
-	MailNotSent
-	MailInDoubt
-)
-
-// Mailer sends invitations. reason is a word for why not, without address or code.
-type Mailer interface {
-	Send(ctx context.Context, letter Letter) (outcome MailOutcome, reason string)
 }
 
 // IDs makes identifiers: 128 random bits, in the alphabet of ids.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/backoff"
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/store"
 )
@@ -18,7 +19,7 @@ import (
 type Service struct {
 	Store     Store
 	Providers provider.Providers
-	Mailer    Mailer
+	Mailer    mail.Mailer
 	Now       func() time.Time // whole milliseconds, UTC
 	NewID     IDs
 	Log       *slog.Logger

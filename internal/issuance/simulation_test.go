@@ -24,6 +24,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/origo"
 	"github.com/mobilecred/mobilecred/internal/provider/origosim"
@@ -104,7 +105,7 @@ type life struct {
 	serene    bool // nothing goes wrong any more
 	written   bool // something was, since always looked
 
-	letters  []issuance.Letter
+	letters  []mail.Letter
 	doubtful map[string]int  // mails about a credential that may be sent once more
 	aliens   map[string]bool // references of invitations and credentials that the provider's administrators made, and their users
 	last     map[string]credential.Credential
@@ -237,22 +238,22 @@ func (l *life) at(point string) verdict {
 }
 
 // Send implements issuance.Mailer.
-func (l *life) Send(_ context.Context, letter issuance.Letter) (issuance.MailOutcome, string) {
-	id := letter.Credential.ID
+func (l *life) Send(_ context.Context, letter mail.Letter) mail.Outcome {
+	id := letter.CredentialID
 	switch l.at("mail") {
 	case unsent:
-		return issuance.MailNotSent, "weather"
+		return mail.Outcome{Fate: mail.Throttled, Reason: "weather"}
 	case doubt:
-		return issuance.MailInDoubt, ""
+		return mail.Outcome{Fate: mail.InDoubt, Reason: ""}
 	case posted:
 		l.letters = append(l.letters, letter)
 		l.doubtful[id]++
-		return issuance.MailInDoubt, ""
+		return mail.Outcome{Fate: mail.InDoubt, Reason: ""}
 	}
 	l.letters = append(l.letters, letter)
 	l.current.mailed = append(l.current.mailed, id)
 	l.at("mail after")
-	return issuance.MailSent, ""
+	return mail.Outcome{}
 }
 
 // line is the way to the provider.
@@ -479,7 +480,7 @@ func (l *life) code() string {
 	if len(l.letters) == 0 {
 		l.Skip("no mail")
 	}
-	return rapid.SampledFrom(l.letters[max(0, len(l.letters)-4):]).Draw(l.T, "letter").Credential.Invitation.Code.Reveal()
+	return rapid.SampledFrom(l.letters[max(0, len(l.letters)-4):]).Draw(l.T, "letter").Code.Reveal()
 }
 
 func (l *life) phone() string {
@@ -899,7 +900,7 @@ func (l *life) good() {
 		}
 		sent := 0
 		for _, letter := range l.letters {
-			if letter.Credential.ID == c.ID {
+			if letter.CredentialID == c.ID {
 				sent++
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/store"
 )
@@ -172,17 +173,17 @@ func (r *run) mail(ctx context.Context, c credential.Credential) error {
 	if err := r.Store.Commit(ctx, r.rowChange(&c)); err != nil {
 		return err
 	}
-	outcome, reason := r.Mailer.Send(ctx, Letter{Holder: r.holder, Profile: profile, Credential: c})
-	switch outcome {
-	case MailSent:
+	outcome := r.Mailer.Send(ctx, mail.NewLetter(r.holder, profile, c))
+	switch outcome.Fate {
+	case mail.Sent:
 		_, err = r.commitEvent(ctx, c, credential.Event{Kind: credential.EventMailed, Actor: r.actor}, func(c *credential.Credential) {
 			c.Invitation.SentTo = maskEmail(r.holder.Email)
 		})
 		return err
-	case MailNotSent:
+	case mail.Throttled, mail.Rejected:
 		return r.change(ctx, c, func(c *credential.Credential) bool {
 			c.Invitation.MailingAt = nil
-			c.Retry = credential.Postpone(c.Retry, credential.StepMail, reason, r.Now())
+			c.Retry = credential.Postpone(c.Retry, credential.StepMail, outcome.Reason, r.Now())
 			return true
 		})
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/origo"
 	"github.com/mobilecred/mobilecred/internal/provider/origosim"
@@ -41,8 +42,8 @@ type world struct {
 	now     time.Time
 	ids     int
 	faults  []fault
-	mail    []issuance.Letter
-	post    func(issuance.Letter) (issuance.MailOutcome, string)
+	mail    []mail.Letter
+	post    func(mail.Letter) mail.Outcome
 	metrics map[string]int
 	deaf    bool // callbacks are lost
 	changed chan struct{}
@@ -79,16 +80,16 @@ func (w *world) Provider(_ context.Context, name string) (provider.Provider, err
 	return w.origo, nil
 }
 
-func (w *world) Send(_ context.Context, l issuance.Letter) (issuance.MailOutcome, string) {
+func (w *world) Send(_ context.Context, l mail.Letter) mail.Outcome {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.post != nil {
-		if outcome, reason := w.post(l); outcome != issuance.MailSent {
-			return outcome, reason
+		if outcome := w.post(l); outcome.Fate != mail.Sent {
+			return outcome
 		}
 	}
 	w.mail = append(w.mail, l)
-	return issuance.MailSent, ""
+	return mail.Outcome{}
 }
 
 func newWorld(t *testing.T, adjust ...func(*origosim.Options)) *world {
@@ -282,8 +283,8 @@ func (w *world) codeOf(c credential.Credential) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, l := range slices.Backward(w.mail) {
-		if l.Credential.ID == c.ID {
-			return l.Credential.Invitation.Code.Reveal()
+		if l.CredentialID == c.ID {
+			return l.Code.Reveal()
 		}
 	}
 	w.Fatalf("no mail about %s", c.ID)

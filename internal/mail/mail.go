@@ -1,225 +1,82 @@
-// Package mail writes the invitation e-mail (rule R7) and hands it to SES.
+// Package mail is the port to the mailing of invitations (rule R7): what a letter says, and what can become of it.
 //
-// Here belong the words of each language, the templates, what makes them safe to fill with foreign text, and what SES's
-// answers mean for whether a mail is out. When a mail is due, how often it is tried and what its fate does to a
-// credential do not: that is issuance.
+// What belongs here is the one vocabulary for both, which the use cases, the adapters and the tests share. What does not: how a
+// letter is written and sent (ses, beneath), and when it is due, how often it is tried and what its outcome does to a credential
+// (issuance).
 package mail
 
 import (
-	_ "embed"
-	"errors"
-	"fmt"
-	"html"
-	"net/mail"
-	"net/url"
-	"strings"
+	"context"
 	"time"
-	"unicode"
 
-	// Lambda's base image promises no time zones, and without them every expiry would be told in UTC. Costs 450 kB.
-	_ "time/tzdata"
+	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
-// Invitation is what one invitation e-mail says. Text may come from anywhere and hold anything; Render makes it safe.
-type Invitation struct {
+// Letter is an invitation to be mailed. Its texts come from outside and may hold anything; the adapter makes them safe.
+type Letter struct {
 	HolderFirstName, HolderLastName string
 	To                              string // one bare e-mail address
 
 	ProfileName  string
 	MobileIDName string // the credential's name, preferred over ProfileName
-	AppName      string
-	AppleURL     string // https, or the button is left out; GoogleURL likewise
-	GoogleURL    string
+	App          credential.App
 
-	Code      string    // required
-	ExpiresAt time.Time // required
+	Code      credential.Secret // required
+	ExpiresAt time.Time         // required
 
 	Locale   string // BCP 47, such as fr-CA; a language there are no words for becomes English
 	TimeZone string // IANA name for telling ExpiresAt; unknown or empty: UTC, and the mail says so
 
-	Sender Sender
+	Sender credential.Sender
 
-	// HolderID and CredentialID go to SES as tags, for its feedback to name. They must say nothing about the person.
+	// HolderID and CredentialID travel as tags, for feedback to name. They say nothing about the person.
 	HolderID, CredentialID string
 }
 
-// Sender is how the mail presents itself. Everything in it is optional.
-type Sender struct {
-	Name    string // the From line's display name; Company if empty
-	ReplyTo string // an e-mail address
-	Company string
-	LogoURL string // https
-	Color   string // #rrggbb
-	Support string // an e-mail address, an https link, a telephone number or a sentence
+// NewLetter writes what the invitation of a credential says. The holder's own language and time zone come before the profile's.
+func NewLetter(h credential.Holder, p credential.Profile, c credential.Credential) Letter {
+	l := Letter{
+		HolderFirstName: h.FirstName, HolderLastName: h.LastName, To: h.Email,
+		ProfileName: p.Name, MobileIDName: c.Name(), App: p.App, Code: c.Invitation.Code,
+		Locale: p.Locale, TimeZone: p.TimeZone, Sender: p.Sender, HolderID: h.ID, CredentialID: c.ID,
+	}
+	if h.Locale != "" {
+		l.Locale = h.Locale
+	}
+	if h.TimeZone != "" {
+		l.TimeZone = h.TimeZone
+	}
+	if c.Invitation.ExpiresAt != nil {
+		l.ExpiresAt = *c.Invitation.ExpiresAt
+	}
+	return l
 }
 
-// Message is a rendered mail: a subject of one line and the same content twice.
-type Message struct{ Subject, HTML, Text string }
+// Fate says what became of a letter.
+type Fate int
 
-var (
-	//go:embed templates/invitation.html
-	htmlPart string
-	//go:embed templates/invitation.txt
-	textPart string
+// The fates. Only InDoubt leaves it open whether the mail is out, so such a letter is never sent again without a wait.
+const (
+	Sent Fate = iota
+	// Throttled: certainly not sent, and nothing is wrong with the letter. Try later.
+	Throttled
+	// Rejected: certainly not sent, and trying again changes nothing until the operator changes the sender, the address, the profile
+	// or the account.
+	Rejected
+	// InDoubt: it may have been sent. The answer was lost, late, or a failure inside the mail service.
+	InDoubt
 )
 
-// Render writes the mail. It fails when the code or the expiry is missing: such a mail would be of no use.
-func Render(inv Invitation) (Message, error) {
-	code := oneLine(inv.Code)
-	if code == "" || inv.ExpiresAt.IsZero() {
-		return Message{}, errors.New("mail: an invitation needs a code and an expiry")
-	}
-	w := wordsFor(inv.Locale)
-	company := oneLine(inv.Sender.Company)
-	subject, intro := w.title, w.intro
-	if company != "" {
-		subject, intro = company+w.colon+w.title, fmt.Sprintf(w.introCompany, company)
-	}
-	hello := w.hello
-	if name := oneLine(inv.HolderFirstName + " " + inv.HolderLastName); name != "" {
-		hello += " " + name
-	}
-	badge := oneLine(inv.MobileIDName)
-	if badge == "" {
-		badge = oneLine(inv.ProfileName)
-	}
-	app := oneLine(inv.AppName)
-	if app == "" {
-		app = w.someApp
-	}
-	appleURL, googleURL := secureURL(inv.AppleURL), secureURL(inv.GoogleURL)
-	install := w.install
-	if appleURL == "" && googleURL == "" {
-		install = w.installFromStore
-	}
-	help, support := "", oneLine(inv.Sender.Support)
-	if support != "" {
-		help = w.help
-	} else if inv.Sender.ReplyTo != "" {
-		help = w.helpReply
-	}
-	background, ink := brand(inv.Sender.Color)
-
-	values := map[string]string{
-		"lang":        w.lang,
-		"subject":     subject,
-		"preheader":   fmt.Sprintf(w.preheader, app),
-		"brand":       background,
-		"brandText":   ink,
-		"logo":        secureURL(inv.Sender.LogoURL),
-		"company":     company,
-		"title":       w.title,
-		"greeting":    hello + w.greetingEnd,
-		"intro":       intro,
-		"badgeLabel":  w.badgeLabel,
-		"badge":       badge,
-		"stepsTitle":  w.stepsTitle,
-		"install":     fmt.Sprintf(install, app),
-		"stores":      appleURL + googleURL,
-		"apple":       appleURL,
-		"appleLabel":  fmt.Sprintf(w.storeLabel, app, "App Store"),
-		"google":      googleURL,
-		"googleLabel": fmt.Sprintf(w.storeLabel, app, "Google Play"),
-		"enter":       w.enter,
-		"codeLabel":   w.codeLabel,
-		"code":        code,
-		"expiry":      fmt.Sprintf(w.expiry, w.date(inv.ExpiresAt.In(zone(inv.TimeZone)))),
-		"secret":      w.secret,
-		"wait":        w.wait,
-		"help":        help,
-		"support":     support,
-		"supportURL":  supportURL(support),
-		"unexpected":  w.unexpected,
-		"automatic":   w.automatic,
-	}
-	return Message{
-		Subject: subject,
-		HTML:    expand(htmlPart, values, html.EscapeString),
-		Text:    expand(textPart, values, func(s string) string { return s }),
-	}, nil
+// Outcome is what became of a letter.
+type Outcome struct {
+	Fate Fate
+	// MessageID is the mail service's name for a mail that was sent.
+	MessageID string
+	// Reason is one word for why it was not, or is in doubt. It never holds an address, a name or a code.
+	Reason string
 }
 
-// expand fills a template: {{name}} becomes the escaped value, {{#name}}…{{/name}} stays if the value is not empty and
-// {{^name}}…{{/name}} if it is (a small part of Mustache). It panics at a name without a value, a mistake in the template.
-//
-// Why not html/template: it finds methods by their names at run time, so a program that links it keeps every
-// method of every type, here 4 MB of AWS operations nobody calls. What it does beyond escaping is not needed where every value stands in text or
-// in a quoted attribute, and links and colours are checked beforehand.
-func expand(template string, values map[string]string, escape func(string) string) string {
-	var out strings.Builder
-	for {
-		text, rest, found := strings.Cut(template, "{{")
-		out.WriteString(text)
-		if !found {
-			return out.String()
-		}
-		tag, rest, _ := strings.Cut(rest, "}}")
-		name := strings.TrimLeft(tag, "#^")
-		value, known := values[name]
-		if !known {
-			panic("mail: no value for {{" + tag + "}}")
-		}
-		if name == tag {
-			out.WriteString(escape(value))
-		} else {
-			var inner string
-			inner, rest, _ = strings.Cut(rest, "{{/"+name+"}}")
-			if (value != "") == (tag[0] == '#') {
-				out.WriteString(expand(inner, values, escape))
-			}
-		}
-		template = rest
-	}
-}
-
-// oneLine makes foreign text fit a header, a line of text and a sentence: line breaks and other control characters become
-// spaces, and the marks that reverse the direction of writing, which can make text read as another, go.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsControl(r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r):
-			return ' '
-		case unicode.Is(unicode.Bidi_Control, r):
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
-	return strings.Join(strings.Fields(s), " ")
-}
-
-// secureURL returns s if it is an absolute https URL, else nothing: a link that cannot be trusted is left out.
-func secureURL(s string) string {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-		return ""
-	}
-	return u.String()
-}
-
-// supportURL makes a support contact clickable if it is one thing that can be clicked.
-func supportURL(s string) string {
-	if u := secureURL(s); u != "" {
-		return u
-	}
-	if a, err := mail.ParseAddress(s); err == nil && a.Address == s {
-		return "mailto:" + url.PathEscape(s)
-	}
-	digits := strings.Map(func(r rune) rune {
-		if strings.ContainsRune(" -./()", r) {
-			return -1
-		}
-		return r
-	}, s)
-	if rest := strings.TrimPrefix(digits, "+"); len(rest) >= 5 && strings.Trim(rest, "0123456789") == "" {
-		return "tel:" + digits
-	}
-	return ""
-}
-
-func zone(name string) *time.Location {
-	// LoadLocation reads "Local" as the machine's own zone.
-	if loc, err := time.LoadLocation(name); err == nil && name != "Local" {
-		return loc
-	}
-	return time.UTC
+// Mailer sends invitations. It repeats a letter by itself only when it knows that the one before was not sent.
+type Mailer interface {
+	Send(ctx context.Context, letter Letter) Outcome
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
-	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
@@ -92,11 +92,11 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 
 func TestCreatedOnlyWhenTheInvitationIsSent(t *testing.T) {
 	w := settled(t)
-	w.mailFate = issuance.MailNotSent
+	w.mailFate = mail.Throttled
 	if got := w.post("/v1/holders/E-1/credentials", m{}); got.status != 202 || got.header["Location"] == "" {
 		t.Errorf("%d %v", got.status, got.header)
 	}
-	w.mailFate = issuance.MailSent
+	w.mailFate = mail.Sent
 	w.provider.failing = provider.ErrUnavailable
 	got := w.post("/v1/holders/E-1/credentials", m{}).want(t, 202)
 	if got.at(t, "provider.state") != "pending" {

@@ -14,7 +14,7 @@ import (
 	"github.com/pb33f/libopenapi"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
-	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/webapi/openapi"
 )
@@ -113,10 +113,10 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	w.post(one+"/replacement", m{"reason": "upgrade"}, "Idempotency-Key", "k3").want(t, 200)
 	w.post(one+"/replacement", m{"reason": "lost"}).want(t, 409)
 	w.post(one+"/invitation", nil).want(t, 409)
-	w.mailFate = issuance.MailNotSent
+	w.mailFate = mail.Throttled
 	late := w.post(credentials, m{}).want(t, 202).header["Location"]
 	w.post(late+"/replacement", m{"reason": "stolen"}).want(t, 202)
-	w.mailFate = issuance.MailSent
+	w.mailFate = mail.Sent
 
 	// reads
 	w.get(credentials).want(t, 200)

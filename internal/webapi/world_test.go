@@ -29,6 +29,7 @@ import (
 	"github.com/mobilecred/mobilecred/internal/bus"
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/picture"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
@@ -48,7 +49,7 @@ type world struct {
 	store    *memory.Store
 	provider *fakeProvider
 	mails    int
-	mailFate issuance.MailOutcome
+	mailFate mail.Fate
 	busFails error
 	handlers map[string]webapi.Handler // by function of the template
 	routes   map[string]route
@@ -104,11 +105,11 @@ func (w *world) Publish(context.Context, []bus.Entry) error { return w.busFails 
 
 func (w *world) Provider(context.Context, string) (provider.Provider, error) { return w.provider, nil }
 
-func (w *world) Send(context.Context, issuance.Letter) (issuance.MailOutcome, string) {
-	if w.mailFate == issuance.MailSent {
+func (w *world) Send(context.Context, mail.Letter) mail.Outcome {
+	if w.mailFate == mail.Sent {
 		w.mails++
 	}
-	return w.mailFate, ""
+	return mail.Outcome{Fate: w.mailFate}
 }
 
 // templateRoutes reads from template.yaml which function answers which route key, with which scope; "" for none.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/awsconf"
 	"github.com/mobilecred/mobilecred/internal/issuance"
-	"github.com/mobilecred/mobilecred/internal/mail"
+	"github.com/mobilecred/mobilecred/internal/mail/ses"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts/clients"
 	"github.com/mobilecred/mobilecred/internal/setup"
@@ -18,11 +18,10 @@ import (
 func Service(b *setup.Base, share clients.Share) *issuance.Service {
 	store := table.Store(b)
 	secrets := accounts.New(secretsmanager.NewFromConfig(b.AWS(awsconf.SecretsManager)), b.Env("SECRETS_PREFIX"), b.Accounts(), b.Now)
-	ses := mail.NewSES(sesv2.NewFromConfig(b.AWS(awsconf.SESv2)), b.Env("MAIL_FROM"), "")
 	return &issuance.Service{
 		Store:     store,
 		Providers: clients.New(secrets, store, share, b.Now),
-		Mailer:    mail.Letters{SES: ses},
+		Mailer:    ses.New(sesv2.NewFromConfig(b.AWS(awsconf.SESv2)), b.Env("MAIL_FROM"), ""),
 		Now:       b.Now,
 		NewID:     b.NewID,
 		Log:       b.Log,

@@ -1,4 +1,4 @@
-package mail_test
+package ses_test
 
 import (
 	"context"
@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sesv2/types"
 
 	"github.com/mobilecred/mobilecred/internal/mail"
+	"github.com/mobilecred/mobilecred/internal/mail/ses"
 )
 
 const from = "no-reply@acme.example"
@@ -42,13 +43,13 @@ func (f *fakeSES) SendEmail(_ context.Context, in *sesv2.SendEmailInput, _ ...fu
 }
 
 func TestSendHandsOverTheWholeMail(t *testing.T) {
-	ses := &fakeSES{}
-	id, err := mail.NewSES(ses, from, "mobilecred").Send(t.Context(), full())
-	if err != nil || id != "m-1" {
-		t.Fatalf("got %q, %v", id, err)
+	api := &fakeSES{}
+	outcome := ses.New(api, from, "mobilecred").Send(t.Context(), full())
+	if outcome != (mail.Outcome{Fate: mail.Sent, MessageID: "m-1"}) {
+		t.Fatalf("got %+v", outcome)
 	}
 	m := render(t, full())
-	in := ses.sent[0]
+	in := api.sent[0]
 	if got := *in.FromEmailAddress; got != `"Acme Security" <no-reply@acme.example>` {
 		t.Errorf("from %s", got)
 	}
@@ -80,13 +81,13 @@ func TestSendHandsOverTheWholeMail(t *testing.T) {
 }
 
 func TestOnlyIdsThatFitBecomeTags(t *testing.T) {
-	ses := &fakeSES{}
+	api := &fakeSES{}
 	inv := full()
 	inv.HolderID, inv.CredentialID = "a.lovelace", ""
-	if _, err := mail.NewSES(ses, from, "").Send(t.Context(), inv); err != nil {
-		t.Fatal(err)
+	if outcome := ses.New(api, from, "").Send(t.Context(), inv); outcome.Fate != mail.Sent {
+		t.Fatal(outcome)
 	}
-	if in := ses.sent[0]; len(in.EmailTags) != 0 || in.ConfigurationSetName != nil {
+	if in := api.sent[0]; len(in.EmailTags) != 0 || in.ConfigurationSetName != nil {
 		t.Errorf("tags %v, configuration set %v, want none", in.EmailTags, in.ConfigurationSetName)
 	}
 }
@@ -102,13 +103,13 @@ func TestTheFromLineHoldsOneAddressAndOneName(t *testing.T) {
 		{strings.Repeat("é", 200), "", strings.Repeat("é", 200)},
 	}
 	for _, tt := range tests {
-		ses := &fakeSES{}
+		api := &fakeSES{}
 		inv := full()
 		inv.Sender.Name, inv.Sender.Company = tt.name, tt.company
-		if _, err := mail.NewSES(ses, from, "").Send(t.Context(), inv); err != nil {
-			t.Fatal(err)
+		if outcome := ses.New(api, from, "").Send(t.Context(), inv); outcome.Fate != mail.Sent {
+			t.Fatal(outcome)
 		}
-		got := *ses.sent[0].FromEmailAddress
+		got := *api.sent[0].FromEmailAddress
 		if strings.ContainsFunc(got, func(r rune) bool { return r < ' ' || r > '~' }) {
 			t.Errorf("%q: the header %q is not printable ASCII", tt.name, got)
 		}
@@ -122,24 +123,24 @@ func TestTheFromLineHoldsOneAddressAndOneName(t *testing.T) {
 func TestWhatCannotBeAddressedIsRejectedUnsent(t *testing.T) {
 	tests := []struct {
 		name, from, reason string
-		spoil              func(*mail.Invitation)
+		spoil              func(*mail.Letter)
 	}{
-		{"two recipients", from, "InvalidAddress", func(i *mail.Invitation) { i.To = "ada@example.com, eve@example.com" }},
-		{"recipient with a name", from, "InvalidAddress", func(i *mail.Invitation) { i.To = "Ada <ada@example.com>" }},
-		{"header in the recipient", from, "InvalidAddress", func(i *mail.Invitation) { i.To = "ada@example.com\r\nBcc: eve@example.com" }},
-		{"no recipient", from, "InvalidAddress", func(i *mail.Invitation) { i.To = "" }},
-		{"reply-to", from, "InvalidReplyTo", func(i *mail.Invitation) { i.Sender.ReplyTo = "x@y.example\nBcc: eve@example.com" }},
-		{"sender", "nobody", "InvalidSender", func(*mail.Invitation) {}},
-		{"no code", from, "NoCodeOrExpiry", func(i *mail.Invitation) { i.Code = "" }},
+		{"two recipients", from, "InvalidAddress", func(i *mail.Letter) { i.To = "ada@example.com, eve@example.com" }},
+		{"recipient with a name", from, "InvalidAddress", func(i *mail.Letter) { i.To = "Ada <ada@example.com>" }},
+		{"header in the recipient", from, "InvalidAddress", func(i *mail.Letter) { i.To = "ada@example.com\r\nBcc: eve@example.com" }},
+		{"no recipient", from, "InvalidAddress", func(i *mail.Letter) { i.To = "" }},
+		{"reply-to", from, "InvalidReplyTo", func(i *mail.Letter) { i.Sender.ReplyTo = "x@y.example\nBcc: eve@example.com" }},
+		{"sender", "nobody", "InvalidSender", func(*mail.Letter) {}},
+		{"no code", from, "NoCodeOrExpiry", func(i *mail.Letter) { i.Code = "" }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			ses := &fakeSES{}
+			api := &fakeSES{}
 			inv := full()
 			tt.spoil(&inv)
-			_, err := mail.NewSES(ses, tt.from, "").Send(t.Context(), inv)
-			checkError(t, err, mail.ErrRejected, tt.reason)
-			if len(ses.sent) != 0 {
+			outcome := ses.New(api, tt.from, "").Send(t.Context(), inv)
+			checkOutcome(t, outcome, mail.Rejected, tt.reason)
+			if len(api.sent) != 0 {
 				t.Error("the mail was handed over")
 			}
 		})
@@ -166,33 +167,33 @@ func TestFate(t *testing.T) {
 	tests := []struct {
 		name     string
 		answers  []http.HandlerFunc // in turn, the last one again and again; nil cuts the connection
-		kind     error              // nil: sent
+		fate     mail.Fate
 		reason   string
 		requests int
 	}{
-		{"sent", []http.HandlerFunc{sent}, nil, "", 1},
-		{"throttled once", []http.HandlerFunc{throttled, sent}, nil, "", 2},
-		{"throttled thrice", []http.HandlerFunc{throttled}, mail.ErrThrottled, "TooManyRequestsException", 3},
-		{"throttled by another name", []http.HandlerFunc{problem(400, "ThrottlingException"), sent}, nil, "", 2},
-		{"limit exceeded", []http.HandlerFunc{problem(400, "LimitExceededException")}, mail.ErrThrottled, "LimitExceededException", 3},
-		{"throttled by something in between", []http.HandlerFunc{problem(429, "")}, mail.ErrThrottled, "UnknownError", 3},
-		{"throttled, then cut", []http.HandlerFunc{throttled, nil, sent}, mail.ErrInDoubt, "NoAnswer", 2},
-		{"message rejected", []http.HandlerFunc{problem(400, "MessageRejected")}, mail.ErrRejected, "MessageRejected", 1},
-		{"domain not verified", []http.HandlerFunc{problem(400, "MailFromDomainNotVerifiedException")}, mail.ErrRejected, "MailFromDomainNotVerifiedException", 1},
-		{"account suspended", []http.HandlerFunc{problem(400, "AccountSuspendedException")}, mail.ErrRejected, "AccountSuspendedException", 1},
-		{"sending paused", []http.HandlerFunc{problem(400, "SendingPausedException")}, mail.ErrRejected, "SendingPausedException", 1},
-		{"bad request", []http.HandlerFunc{problem(400, "BadRequestException")}, mail.ErrRejected, "BadRequestException", 1},
-		{"no permission", []http.HandlerFunc{problem(403, "AccessDeniedException")}, mail.ErrRejected, "AccessDeniedException", 1},
-		{"failure inside", []http.HandlerFunc{problem(500, "InternalServiceErrorException"), sent}, mail.ErrInDoubt, "InternalServiceErrorException", 1},
-		{"bad gateway", []http.HandlerFunc{problem(502, "ada@example.com"), sent}, mail.ErrInDoubt, "HTTP502", 1},
-		{"unavailable", []http.HandlerFunc{problem(503, "ServiceUnavailable"), sent}, mail.ErrInDoubt, "ServiceUnavailable", 1},
-		{"cut", []http.HandlerFunc{nil, sent}, mail.ErrInDoubt, "NoAnswer", 1},
+		{"sent", []http.HandlerFunc{sent}, mail.Sent, "", 1},
+		{"throttled once", []http.HandlerFunc{throttled, sent}, mail.Sent, "", 2},
+		{"throttled thrice", []http.HandlerFunc{throttled}, mail.Throttled, "TooManyRequestsException", 3},
+		{"throttled by another name", []http.HandlerFunc{problem(400, "ThrottlingException"), sent}, mail.Sent, "", 2},
+		{"limit exceeded", []http.HandlerFunc{problem(400, "LimitExceededException")}, mail.Throttled, "LimitExceededException", 3},
+		{"throttled by something in between", []http.HandlerFunc{problem(429, "")}, mail.Throttled, "UnknownError", 3},
+		{"throttled, then cut", []http.HandlerFunc{throttled, nil, sent}, mail.InDoubt, "NoAnswer", 2},
+		{"message rejected", []http.HandlerFunc{problem(400, "MessageRejected")}, mail.Rejected, "MessageRejected", 1},
+		{"domain not verified", []http.HandlerFunc{problem(400, "MailFromDomainNotVerifiedException")}, mail.Rejected, "MailFromDomainNotVerifiedException", 1},
+		{"account suspended", []http.HandlerFunc{problem(400, "AccountSuspendedException")}, mail.Rejected, "AccountSuspendedException", 1},
+		{"sending paused", []http.HandlerFunc{problem(400, "SendingPausedException")}, mail.Rejected, "SendingPausedException", 1},
+		{"bad request", []http.HandlerFunc{problem(400, "BadRequestException")}, mail.Rejected, "BadRequestException", 1},
+		{"no permission", []http.HandlerFunc{problem(403, "AccessDeniedException")}, mail.Rejected, "AccessDeniedException", 1},
+		{"failure inside", []http.HandlerFunc{problem(500, "InternalServiceErrorException"), sent}, mail.InDoubt, "InternalServiceErrorException", 1},
+		{"bad gateway", []http.HandlerFunc{problem(502, "ada@example.com"), sent}, mail.InDoubt, "HTTP502", 1},
+		{"unavailable", []http.HandlerFunc{problem(503, "ServiceUnavailable"), sent}, mail.InDoubt, "ServiceUnavailable", 1},
+		{"cut", []http.HandlerFunc{nil, sent}, mail.InDoubt, "NoAnswer", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // attempts wait for each other
 				requests := 0
-				ses := client("http://ses.invalid", roundTrip(func(r *http.Request) (*http.Response, error) {
+				api := client("http://ses.invalid", roundTrip(func(r *http.Request) (*http.Response, error) {
 					requests++
 					var body struct{ FromEmailAddress string }
 					if err := json.NewDecoder(r.Body).Decode(&body); err != nil || body.FromEmailAddress == "" {
@@ -207,11 +208,10 @@ func TestFate(t *testing.T) {
 					return w.Result(), nil
 				}))
 
-				id, err := mail.NewSES(ses, from, "").Send(t.Context(), full())
-				if tt.kind != nil {
-					checkError(t, err, tt.kind, tt.reason)
-				} else if err != nil || id != "m-1" {
-					t.Errorf("got %q, %v, want m-1", id, err)
+				outcome := ses.New(api, from, "").Send(t.Context(), full())
+				checkOutcome(t, outcome, tt.fate, tt.reason)
+				if (outcome.MessageID == "m-1") != (tt.fate == mail.Sent) {
+					t.Errorf("message id %q of a letter whose fate is %d", outcome.MessageID, tt.fate)
 				}
 				if requests != tt.requests {
 					t.Errorf("%d requests, want %d", requests, tt.requests)
@@ -238,9 +238,9 @@ func TestALostAnswerIsInDoubt(t *testing.T) {
 			}))
 			defer server.Close()
 
-			_, err := mail.NewSES(client(server.URL, nil), from, "").Send(ctx, full())
+			outcome := ses.New(client(server.URL, nil), from, "").Send(ctx, full())
 
-			checkError(t, err, mail.ErrInDoubt, "NoAnswer")
+			checkOutcome(t, outcome, mail.InDoubt, "NoAnswer")
 			if n := requests.Load(); n != 1 {
 				t.Errorf("%d requests, want 1", n)
 			}
@@ -257,26 +257,26 @@ func TestWithoutAConnectionNothingIsSent(t *testing.T) {
 	unknown := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.DNSError{Err: "no such host", Name: "ses.invalid", IsNotFound: true}
 	}}
-	tests := map[string]mail.SESAPI{
+	tests := map[string]ses.API{
 		"refused":      client(refused, nil),
 		"no such host": client("http://ses.invalid", unknown),
 		"no handshake": client(strings.Replace(plain.URL, "http:", "https:", 1), nil),
 	}
-	for name, ses := range tests {
+	for name, api := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := mail.NewSES(ses, from, "").Send(t.Context(), full())
-			checkError(t, err, mail.ErrThrottled, "NotReached")
+			outcome := ses.New(api, from, "").Send(t.Context(), full())
+			checkOutcome(t, outcome, mail.Throttled, "NotReached")
 		})
 	}
 }
 
 func TestAContextThatEndedSendsNothing(t *testing.T) {
-	ses := &fakeSES{}
+	api := &fakeSES{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := mail.NewSES(ses, from, "").Send(ctx, full())
-	checkError(t, err, mail.ErrThrottled, "NoTimeLeft")
-	if len(ses.sent) != 0 {
+	outcome := ses.New(api, from, "").Send(ctx, full())
+	checkOutcome(t, outcome, mail.Throttled, "NoTimeLeft")
+	if len(api.sent) != 0 {
 		t.Error("the mail was handed over")
 	}
 }
@@ -293,8 +293,8 @@ func TestAContextThatEndsWhileWaitingAfterAThrottleLeavesNoDoubt(t *testing.T) {
 				Body:       io.NopCloser(strings.NewReader("{}")),
 			}, nil
 		})
-		_, err := mail.NewSES(client("http://ses.invalid", throttle), from, "").Send(ctx, full())
-		checkError(t, err, mail.ErrThrottled, "NoTimeLeft")
+		outcome := ses.New(client("http://ses.invalid", throttle), from, "").Send(ctx, full())
+		checkOutcome(t, outcome, mail.Throttled, "NoTimeLeft")
 	})
 }
 
@@ -302,18 +302,18 @@ func TestAContextThatEndsWhileWaitingAfterAThrottleLeavesNoDoubt(t *testing.T) {
 func TestErrorsWithoutAnAnswerAreJudgedByThemselves(t *testing.T) {
 	for _, tt := range []struct {
 		err    error
-		kind   error
+		fate   mail.Fate
 		reason string
 	}{
-		{&types.MessageRejected{}, mail.ErrRejected, "MessageRejected"},
-		{&types.TooManyRequestsException{}, mail.ErrThrottled, "TooManyRequestsException"},
-		{&types.InternalServiceErrorException{}, mail.ErrInDoubt, "InternalServiceErrorException"},
-		{context.DeadlineExceeded, mail.ErrInDoubt, "NoAnswer"},
-		{&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, mail.ErrInDoubt, "NoAnswer"},
-		{errors.New("anything"), mail.ErrInDoubt, "NoAnswer"},
+		{&types.MessageRejected{}, mail.Rejected, "MessageRejected"},
+		{&types.TooManyRequestsException{}, mail.Throttled, "TooManyRequestsException"},
+		{&types.InternalServiceErrorException{}, mail.InDoubt, "InternalServiceErrorException"},
+		{context.DeadlineExceeded, mail.InDoubt, "NoAnswer"},
+		{&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, mail.InDoubt, "NoAnswer"},
+		{errors.New("anything"), mail.InDoubt, "NoAnswer"},
 	} {
-		_, err := mail.NewSES(&fakeSES{err: tt.err}, from, "").Send(t.Context(), full())
-		checkError(t, err, tt.kind, tt.reason)
+		outcome := ses.New(&fakeSES{err: tt.err}, from, "").Send(t.Context(), full())
+		checkOutcome(t, outcome, tt.fate, tt.reason)
 	}
 }
 
@@ -334,24 +334,15 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// checkError wants exactly one kind, the reason, and nothing of the mail in the text.
-func checkError(t *testing.T, err, kind error, reason string) {
+// checkOutcome wants a fate and a reason that is one word and holds nothing of the letter.
+func checkOutcome(t *testing.T, got mail.Outcome, fate mail.Fate, reason string) {
 	t.Helper()
-	for _, k := range []error{mail.ErrThrottled, mail.ErrRejected, mail.ErrInDoubt} {
-		if errors.Is(err, k) != (k == kind) {
-			t.Errorf("%v: is it %q? %v", err, k, errors.Is(err, k))
-		}
-	}
-	var send *mail.SendError
-	if !errors.As(err, &send) {
-		t.Fatalf("%v is no SendError", err)
-	}
-	if send.Reason != reason {
-		t.Errorf("reason %q, want %q", send.Reason, reason)
+	if got.Fate != fate || got.Reason != reason {
+		t.Errorf("got %+v, want fate %d, reason %q", got, fate, reason)
 	}
 	for _, secret := range []string{"ada", "Ada", "Lovelace", code, "eve"} {
-		if strings.Contains(err.Error(), secret) {
-			t.Errorf("%q holds %q", err, secret)
+		if strings.Contains(got.Reason, secret) {
+			t.Errorf("%q holds %q", got.Reason, secret)
 		}
 	}
 }

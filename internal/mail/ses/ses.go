@@ -1,10 +1,10 @@
-package mail
+package ses
 
 import (
 	"context"
 	"errors"
 	"net/http/httptrace"
-	"net/mail"
+	netmail "net/mail"
 	"regexp"
 	"strconv"
 	"sync/atomic"
@@ -15,48 +15,29 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/mobilecred/mobilecred/internal/mail"
 )
 
-// The three ways a mail is not known to be sent. Every error of Send is exactly one of them for errors.Is.
-var (
-	// ErrThrottled: certainly not sent, and nothing is wrong with the mail. SES limits the rate, or was not reached at
-	// all (no connection, or the context ended before there was one). Try later.
-	ErrThrottled = errors.New("not sent for now")
-	// ErrRejected: certainly not sent, and trying again changes nothing until somebody changes the sender, the
-	// address, the profile or the account.
-	ErrRejected = errors.New("rejected")
-	// ErrInDoubt: may have been sent. The answer was lost, late, or a failure inside SES.
-	ErrInDoubt = errors.New("in doubt")
-)
-
-// SendError is the error of Send. Its text never holds the address, the code or a name, and so it does not wrap what SES said.
-type SendError struct {
-	Kind   error  // ErrThrottled, ErrRejected or ErrInDoubt
-	Reason string // one word: SES's error code such as MessageRejected, an HTTP status such as HTTP502, or one of this package
-}
-
-func (e *SendError) Error() string { return "mail: " + e.Kind.Error() + ": " + e.Reason }
-func (e *SendError) Unwrap() error { return e.Kind }
-
-// SESAPI is the one call of SES v2 this package makes.
-type SESAPI interface {
+// API is the one call of SES v2 this package makes.
+type API interface {
 	SendEmail(context.Context, *sesv2.SendEmailInput, ...func(*sesv2.Options)) (*sesv2.SendEmailOutput, error)
 }
 
-// SES sends invitations through Amazon SES v2.
-type SES struct {
-	client           SESAPI
+// Mailer sends invitations through Amazon SES v2.
+type Mailer struct {
+	client           API
 	from             string
 	configurationSet string
 	retryer          aws.Retryer
 }
 
-// NewSES returns a sender whose mails come from the address from. configurationSet may be empty.
+// New returns a sender whose mails come from the address from. configurationSet may be empty.
 //
 // Whatever retries client is configured with, a SendEmail is repeated only after a throttle: SES takes no token that would
 // make a second one harmless.
-func NewSES(client SESAPI, from, configurationSet string) *SES {
-	return &SES{
+func New(client API, from, configurationSet string) *Mailer {
+	return &Mailer{
 		client:           client,
 		from:             from,
 		configurationSet: configurationSet,
@@ -69,14 +50,14 @@ func NewSES(client SESAPI, from, configurationSet string) *SES {
 	}
 }
 
-// Send renders the invitation and hands it to SES; messageID is SES's name for it. The error is a *SendError.
-func (s *SES) Send(ctx context.Context, inv Invitation) (messageID string, err error) {
-	input, err := s.input(inv)
-	if err != nil {
-		return "", err
+// Send implements mail.Mailer: it renders the letter and hands it to SES.
+func (m *Mailer) Send(ctx context.Context, letter mail.Letter) mail.Outcome {
+	input, rejected := m.input(letter)
+	if rejected != "" {
+		return mail.Outcome{Fate: mail.Rejected, Reason: rejected}
 	}
 	if ctx.Err() != nil {
-		return "", &SendError{ErrThrottled, "NoTimeLeft"}
+		return mail.Outcome{Fate: mail.Throttled, Reason: "NoTimeLeft"}
 	}
 	// An attempt that got no connection has sent nothing. Only the transport knows: the errors for it are many and some unexported.
 	var connecting atomic.Bool
@@ -84,66 +65,66 @@ func (s *SES) Send(ctx context.Context, inv Invitation) (messageID string, err e
 		GetConn: func(string) { connecting.Store(true) },
 		GotConn: func(httptrace.GotConnInfo) { connecting.Store(false) },
 	})
-	out, err := s.client.SendEmail(ctx, input, func(o *sesv2.Options) { o.Retryer = s.retryer })
+	out, err := m.client.SendEmail(ctx, input, func(o *sesv2.Options) { o.Retryer = m.retryer })
 	switch {
 	case err == nil:
-		return aws.ToString(out.MessageId), nil
+		return mail.Outcome{Fate: mail.Sent, MessageID: aws.ToString(out.MessageId)}
 	case connecting.Load():
-		return "", &SendError{ErrThrottled, "NotReached"}
+		return mail.Outcome{Fate: mail.Throttled, Reason: "NotReached"}
 	default:
-		return "", classify(err)
+		return classify(err)
 	}
 }
 
-// input builds the request, or fails with ErrRejected for what SES could only reject.
-func (s *SES) input(inv Invitation) (*sesv2.SendEmailInput, error) {
-	from, err := mail.ParseAddress(s.from)
+// input builds the request; rejected says in one word why SES could only reject it, and is empty otherwise.
+func (m *Mailer) input(letter mail.Letter) (input *sesv2.SendEmailInput, rejected string) {
+	from, err := netmail.ParseAddress(m.from)
 	if err != nil {
-		return nil, &SendError{ErrRejected, "InvalidSender"}
+		return nil, "InvalidSender"
 	}
-	for _, name := range []string{inv.Sender.Name, inv.Sender.Company} {
+	for _, name := range []string{letter.Sender.Name, letter.Sender.Company} {
 		if name = oneLine(name); name != "" {
 			from.Name = name
 			break
 		}
 	}
 	// One bare address each: anything longer could smuggle in a second recipient.
-	if to, err := mail.ParseAddress(inv.To); err != nil || to.Address != inv.To {
-		return nil, &SendError{ErrRejected, "InvalidAddress"}
+	if to, err := netmail.ParseAddress(letter.To); err != nil || to.Address != letter.To {
+		return nil, "InvalidAddress"
 	}
 	var replyTo []string
-	if r := inv.Sender.ReplyTo; r != "" {
-		if a, err := mail.ParseAddress(r); err != nil || a.Address != r {
-			return nil, &SendError{ErrRejected, "InvalidReplyTo"}
+	if r := letter.Sender.ReplyTo; r != "" {
+		if a, err := netmail.ParseAddress(r); err != nil || a.Address != r {
+			return nil, "InvalidReplyTo"
 		}
 		replyTo = []string{r}
 	}
-	m, err := Render(inv)
+	message, err := Render(letter)
 	if err != nil {
-		return nil, &SendError{ErrRejected, "NoCodeOrExpiry"}
+		return nil, "NoCodeOrExpiry"
 	}
 	var tags []types.MessageTag
-	for _, t := range [...]struct{ name, id string }{{"credentialId", inv.CredentialID}, {"holderId", inv.HolderID}} {
+	for _, t := range [...]struct{ name, id string }{{"credentialId", letter.CredentialID}, {"holderId", letter.HolderID}} {
 		if tagValue.MatchString(t.id) {
 			tags = append(tags, types.MessageTag{Name: aws.String(t.name), Value: aws.String(t.id)})
 		}
 	}
-	input := &sesv2.SendEmailInput{
+	input = &sesv2.SendEmailInput{
 		FromEmailAddress: aws.String(from.String()),
-		Destination:      &types.Destination{ToAddresses: []string{inv.To}},
+		Destination:      &types.Destination{ToAddresses: []string{letter.To}},
 		ReplyToAddresses: replyTo,
 		EmailTags:        tags,
 		Content: &types.EmailContent{Simple: &types.Message{
-			Subject: utf8(m.Subject),
-			Body:    &types.Body{Html: utf8(m.HTML), Text: utf8(m.Text)},
-			// Keeps out-of-office replies away from whoever reads the Reply-To address (RFC 3834).
+			Subject: utf8(message.Subject),
+			Body:    &types.Body{Html: utf8(message.HTML), Text: utf8(message.Text)},
+			// Keeps out-of-office replies away from the Reply-To address (RFC 3834).
 			Headers: []types.MessageHeader{{Name: aws.String("Auto-Submitted"), Value: aws.String("auto-generated")}},
 		}},
 	}
-	if s.configurationSet != "" {
-		input.ConfigurationSetName = aws.String(s.configurationSet)
+	if m.configurationSet != "" {
+		input.ConfigurationSetName = aws.String(m.configurationSet)
 	}
-	return input, nil
+	return input, ""
 }
 
 // tagValue is what SES allows in a tag. Ids may also hold dots; such an id gets no tag.
@@ -154,7 +135,7 @@ func utf8(s string) *types.Content {
 }
 
 // classify says what an error of SendEmail means for the mail. What nothing proves to be unsent is in doubt.
-func classify(err error) *SendError {
+func classify(err error) mail.Outcome {
 	var (
 		api      smithy.APIError
 		answered interface{ HTTPStatusCode() int }
@@ -175,13 +156,13 @@ func classify(err error) *SendError {
 	}
 	switch {
 	case isThrottle(err):
-		return &SendError{ErrThrottled, reason}
+		return mail.Outcome{Fate: mail.Throttled, Reason: reason}
 	case errors.As(err, &waiting): // the SDK's word for a context that ended between two attempts, so after a throttle
-		return &SendError{ErrThrottled, "NoTimeLeft"}
+		return mail.Outcome{Fate: mail.Throttled, Reason: "NoTimeLeft"}
 	case status >= 400 && status < 500, status == 0 && fault == smithy.FaultClient:
-		return &SendError{ErrRejected, reason}
+		return mail.Outcome{Fate: mail.Rejected, Reason: reason}
 	default:
-		return &SendError{ErrInDoubt, reason}
+		return mail.Outcome{Fate: mail.InDoubt, Reason: reason}
 	}
 }
 

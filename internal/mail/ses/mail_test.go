@@ -1,4 +1,4 @@
-package mail_test
+package ses_test
 
 import (
 	"encoding/xml"
@@ -12,33 +12,38 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/mail"
+	"github.com/mobilecred/mobilecred/internal/mail/ses"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
 const code = "BPEX-LQTC-4E33-QT6N"
 
-// full is an invitation with everything in it.
-func full() mail.Invitation {
-	return mail.Invitation{
+// full is a letter with everything in it.
+func full() mail.Letter {
+	logo := "https://acme.example/logo.png"
+	return mail.Letter{
 		HolderFirstName: "Ada",
 		HolderLastName:  "Lovelace",
 		To:              "ada@example.com",
 		ProfileName:     "HQ employees",
 		MobileIDName:    "HQ employees #56",
-		AppName:         "HID Mobile Access",
-		AppleURL:        "https://apps.apple.com/app/hid-mobile-access/id924595720",
-		GoogleURL:       "https://play.google.com/store/apps/details?id=com.hidglobal.mobilekeys.android.v3",
-		Code:            code,
-		ExpiresAt:       time.Date(2026, 3, 3, 16, 30, 0, 0, time.UTC),
-		Locale:          "en-US",
-		TimeZone:        "Europe/Zurich",
-		Sender: mail.Sender{
+		App: credential.App{
+			Name:      "HID Mobile Access",
+			AppleURL:  "https://apps.apple.com/app/hid-mobile-access/id924595720",
+			GoogleURL: "https://play.google.com/store/apps/details?id=com.hidglobal.mobilekeys.android.v3",
+		},
+		Code:      code,
+		ExpiresAt: time.Date(2026, 3, 3, 16, 30, 0, 0, time.UTC),
+		Locale:    "en-US",
+		TimeZone:  "Europe/Zurich",
+		Sender: credential.Sender{
 			Name:    "Acme Security",
 			ReplyTo: "badges@acme.example",
 			Company: "Acme",
-			LogoURL: "https://acme.example/logo.png",
+			LogoURL: &logo,
 			Color:   "#0a7d5a",
 			Support: "badges@acme.example",
 		},
@@ -47,14 +52,14 @@ func full() mail.Invitation {
 	}
 }
 
-// bare is an invitation with only what is required.
-func bare() mail.Invitation {
-	return mail.Invitation{To: "ada@example.com", Code: code, ExpiresAt: full().ExpiresAt}
+// bare is a letter with only what is required.
+func bare() mail.Letter {
+	return mail.Letter{To: "ada@example.com", Code: code, ExpiresAt: full().ExpiresAt}
 }
 
-func render(t *testing.T, inv mail.Invitation) mail.Message {
+func render(t *testing.T, inv mail.Letter) ses.Message {
 	t.Helper()
-	m, err := mail.Render(inv)
+	m, err := ses.Render(inv)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,10 +70,10 @@ func TestGolden(t *testing.T) {
 	french := full()
 	french.Locale = "fr-CA"
 	french.TimeZone = "America/Toronto"
-	french.Sender.LogoURL = ""
+	french.Sender.LogoURL = nil
 	french.Sender.Color = "#ffd100"
 	french.Sender.Support = "+1 514 555 0100"
-	for name, inv := range map[string]mail.Invitation{"full-en": full(), "no-logo-fr": french, "bare-en": bare()} {
+	for name, inv := range map[string]mail.Letter{"full-en": full(), "no-logo-fr": french, "bare-en": bare()} {
 		t.Run(name, func(t *testing.T) {
 			m := render(t, inv)
 			golden(t, name+".html", m.HTML)
@@ -101,7 +106,7 @@ func TestBothPartsSayAllThatIsNeeded(t *testing.T) {
 			inv.Locale = locale
 			m := render(t, inv)
 			for part, text := range map[string]string{"HTML": m.HTML, "text": m.Text} {
-				for _, want := range []string{code, "Ada Lovelace", inv.MobileIDName, inv.AppName, inv.AppleURL, "Google Play", "App Store", "Acme", inv.Sender.Support, "2026"} {
+				for _, want := range []string{code, "Ada Lovelace", inv.MobileIDName, inv.App.Name, inv.App.AppleURL, "Google Play", "App Store", "Acme", inv.Sender.Support, "2026"} {
 					if !strings.Contains(text, want) {
 						t.Errorf("the %s part lacks %q", part, want)
 					}
@@ -110,7 +115,7 @@ func TestBothPartsSayAllThatIsNeeded(t *testing.T) {
 					t.Errorf("the %s part has a hole", part)
 				}
 			}
-			if !strings.Contains(m.Text, inv.GoogleURL) || !strings.Contains(m.HTML, inv.GoogleURL) {
+			if !strings.Contains(m.Text, inv.App.GoogleURL) || !strings.Contains(m.HTML, inv.App.GoogleURL) {
 				t.Error("the Google link is missing")
 			}
 			if !strings.Contains(m.HTML, `<html lang="`+locale+`"`) {
@@ -147,14 +152,14 @@ func TestTheBareMailHasNoHoles(t *testing.T) {
 }
 
 func TestWithoutCodeOrExpiryThereIsNoMail(t *testing.T) {
-	for name, spoil := range map[string]func(*mail.Invitation){
-		"no code":    func(i *mail.Invitation) { i.Code = "" },
-		"blank code": func(i *mail.Invitation) { i.Code = " \r\n" },
-		"no expiry":  func(i *mail.Invitation) { i.ExpiresAt = time.Time{} },
+	for name, spoil := range map[string]func(*mail.Letter){
+		"no code":    func(i *mail.Letter) { i.Code = "" },
+		"blank code": func(i *mail.Letter) { i.Code = " \r\n" },
+		"no expiry":  func(i *mail.Letter) { i.ExpiresAt = time.Time{} },
 	} {
 		inv := full()
 		spoil(&inv)
-		if m, err := mail.Render(inv); err == nil {
+		if m, err := ses.Render(inv); err == nil {
 			t.Errorf("%s: rendered %q", name, m.Subject)
 		} else if strings.Contains(err.Error(), code) || strings.Contains(err.Error(), inv.To) {
 			t.Errorf("%s: error %q tells a secret", name, err)
@@ -172,9 +177,9 @@ func TestHostileTextStaysText(t *testing.T) {
 	for _, nasty := range []string{script, attr, newlines, reversed, "{{code}}{{/help}}", "%s%d", "\xff\xfe"} {
 		inv := full()
 		inv.HolderFirstName, inv.HolderLastName = nasty, nasty
-		inv.ProfileName, inv.MobileIDName, inv.AppName = nasty, nasty, nasty
+		inv.ProfileName, inv.MobileIDName, inv.App.Name = nasty, nasty, nasty
 		inv.Sender.Company, inv.Sender.Name, inv.Sender.Support, inv.Sender.Color = nasty, nasty, nasty, nasty
-		inv.AppleURL, inv.GoogleURL, inv.Sender.LogoURL = nasty, nasty, nasty
+		inv.App.AppleURL, inv.App.GoogleURL, inv.Sender.LogoURL = nasty, nasty, &nasty
 		m := render(t, inv)
 		wellFormed(t, m.HTML)
 		for _, bad := range []string{"<script", ` onmouseover="`, "<b>x", "\u202e", "\u2066", "\u2028", "\x00", "\r", "\nBcc:", "%!", "\xff"} {
@@ -199,7 +204,7 @@ func TestHostileTextStaysText(t *testing.T) {
 func TestOnlySecureLinksAreKept(t *testing.T) {
 	for _, link := range []string{"javascript:alert(1)", "http://apps.example", "//apps.example", "https://", "https://user:pw@apps.example", "data:text/html,x", "apps.example"} {
 		inv := full()
-		inv.AppleURL, inv.GoogleURL, inv.Sender.LogoURL, inv.Sender.Support = link, link, link, link
+		inv.App.AppleURL, inv.App.GoogleURL, inv.Sender.LogoURL, inv.Sender.Support = link, link, &link, link
 		m := render(t, inv)
 		if strings.Contains(m.HTML, "href=") || strings.Contains(m.HTML, "<img") {
 			t.Errorf("%s became a link or picture", link)
@@ -209,7 +214,7 @@ func TestOnlySecureLinksAreKept(t *testing.T) {
 
 func TestOneStoreIsEnough(t *testing.T) {
 	inv := full()
-	inv.AppleURL = ""
+	inv.App.AppleURL = ""
 	m := render(t, inv)
 	for part, text := range map[string]string{"HTML": m.HTML, "text": m.Text} {
 		if strings.Contains(text, "App Store") || !strings.Contains(text, "Google Play") {
@@ -229,7 +234,7 @@ func TestSupportIsALinkWhenItCanBe(t *testing.T) {
 		"12":                         "",
 	} {
 		inv := full()
-		inv.AppleURL, inv.GoogleURL, inv.Sender.Support = "", "", support
+		inv.App.AppleURL, inv.App.GoogleURL, inv.Sender.Support = "", "", support
 		m := render(t, inv)
 		links := regexp.MustCompile(`href="[^"]*"`).FindAllString(m.HTML, -1)
 		if got := strings.Join(links, " "); got != want {
