@@ -12,245 +12,234 @@ import (
 	"github.com/mobilecred/mobilecred/internal/issuance"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/store"
+	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
-
-func (w *world) must(err error) {
-	w.Helper()
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.settle()
-}
-
-func (w *world) refusal(err error, want credential.Code) {
-	w.Helper()
-	if !errors.Is(err, credential.Refuse(want, "")) {
-		w.Errorf("%v, want %s", err, want)
-	}
-}
 
 func TestADeclinedMobileIDGoesToTheNext(t *testing.T) {
 	w := newWorld(t)
-	c := w.invited("E-1")
-	w.must(w.sim.Decline(w.codeOf(c)))
-	c = w.expect(c, "declined", credential.ReasonCancelledAtProvider)
+	c := w.Invited("E-1")
+	w.Must(w.Sim.Decline(w.CodeOf(c)))
+	c = w.Expect(c, "declined", credential.ReasonCancelledAtProvider)
 	if c.Invitation.Status != credential.InvitationDeclined || c.Invitation.Code != "" {
 		t.Errorf("%+v", c.Invitation)
 	}
-	if next := w.invited("E-2"); next.Mobile.ID != c.Mobile.ID {
+	if next := w.Invited("E-2"); next.Mobile.ID != c.Mobile.ID {
 		t.Errorf("the next got %s, not %s", next.Mobile.ID, c.Mobile.ID)
 	}
-	w.agree()
+	w.CheckCalm()
 }
 
 func TestTheDeadlineIsBelievedOnlyWithTheProvider(t *testing.T) {
 	t.Run("nobody accepted", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.invited("E-1")
-		w.pass(192 * time.Hour)
-		w.expect(c, "expired", credential.ReasonInvitationExpired)
-		if next := w.invited("E-2"); next.Mobile.ID != c.Mobile.ID {
+		c := w.Invited("E-1")
+		w.Pass(192 * time.Hour)
+		w.Expect(c, "expired", credential.ReasonInvitationExpired)
+		if next := w.Invited("E-2"); next.Mobile.ID != c.Mobile.ID {
 			t.Errorf("the next got %s", next.Mobile.ID)
 		}
-		w.agree()
+		w.CheckCalm()
 	})
 	t.Run("our deadline is the earlier one", func(t *testing.T) {
 		w := newWorld(t)
-		_, _, err := w.svc.PutProfile(w.ctx, credential.PutProfile{Profile: credential.Profile{ID: "hq", Name: "HQ", Account: account, PartNumber: part, InvitationDays: 2}})
-		w.must(err)
-		c := w.invited("E-1")
-		w.pass(49 * time.Hour)
-		w.expect(c, "expired", credential.ReasonInvitationExpired)
-		w.agree()
+		_, _, err := w.Service.PutProfile(w.Ctx, credential.PutProfile{Profile: credential.Profile{ID: "hq", Name: "HQ", Account: account, PartNumber: part, InvitationDays: 2}})
+		w.Must(err)
+		c := w.Invited("E-1")
+		w.Pass(49 * time.Hour)
+		w.Expect(c, "expired", credential.ReasonInvitationExpired)
+		w.CheckCalm()
 	})
 	t.Run("the holder was faster and the report was lost", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.invited("E-1")
-		w.deaf = true
-		w.redeem(c, "phone-a")
-		w.expect(c, "invited", "")
-		w.break_("feed", "error", "before", 1)
-		w.pass(192 * time.Hour)
-		w.expect(c, "activated", "")
-		w.mend()
-		w.agree()
+		c := w.Invited("E-1")
+		w.LoseCallbacks()
+		w.Redeem(c, "phone-a")
+		w.Expect(c, "invited", "")
+		w.Break("feed", "error", "before", 1)
+		w.Pass(192 * time.Hour)
+		w.Expect(c, "activated", "")
+		w.Mend()
+		w.Pass(time.Minute)
+		w.CheckCalm()
 	})
 	t.Run("the provider is away", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.invited("E-1")
-		w.break_("any", "error", "before", 1000)
-		w.pass(192 * time.Hour)
-		w.expect(c, "invited", "")
-		w.mend()
-		w.pass(time.Minute)
-		w.pass(time.Minute)
-		w.expect(c, "expired", credential.ReasonInvitationExpired)
-		w.agree()
+		c := w.Invited("E-1")
+		w.Break("any", "error", "before", 1000)
+		w.Pass(192 * time.Hour)
+		w.Expect(c, "invited", "")
+		w.Mend()
+		w.Pass(time.Minute)
+		w.Pass(time.Minute)
+		w.Expect(c, "expired", credential.ReasonInvitationExpired)
+		w.CheckCalm()
 	})
 }
 
 func TestReassignmentIsHeardFoundOrMet(t *testing.T) {
 	t.Run("heard", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.invited("E-1")
-		w.must(w.sim.Reassign(c.Mobile.ID, "stranger"))
-		w.expect(c, "reassigned", credential.ReasonGivenToAnother)
-		w.agree()
+		c := w.Invited("E-1")
+		w.Must(w.Reassign(account, c.Mobile.ID, "stranger"))
+		w.Expect(c, "reassigned", credential.ReasonGivenToAnother)
+		w.CheckCalm()
 	})
 	t.Run("heard, to a holder of ours", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.invited("E-1")
-		other := w.invited("E-2")
-		w.must(w.sim.Reassign(c.Mobile.ID, "E-2"))
-		w.expect(c, "reassigned", credential.ReasonGivenToAnother)
-		w.expect(other, "invited", "")
-		if w.metric(issuance.MetricUnexplained) == 0 {
+		c := w.Invited("E-1")
+		other := w.Invited("E-2")
+		w.Must(w.Reassign(account, c.Mobile.ID, "E-2"))
+		w.Expect(c, "reassigned", credential.ReasonGivenToAnother)
+		w.Expect(other, "invited", "")
+		if w.Metric(issuance.MetricUnexplained) == 0 {
 			t.Error("not reported")
 		}
 	})
 	t.Run("found in the feed", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.invited("E-1")
-		w.deaf = true
-		w.must(w.sim.Reassign(c.Mobile.ID, "stranger"))
-		w.expect(c, "invited", "")
-		w.pass(time.Minute)
-		w.expect(c, "reassigned", credential.ReasonGivenToAnother)
-		w.agree()
+		c := w.Invited("E-1")
+		w.LoseCallbacks()
+		w.Must(w.Reassign(account, c.Mobile.ID, "stranger"))
+		w.Expect(c, "invited", "")
+		w.Pass(time.Minute)
+		w.Expect(c, "reassigned", credential.ReasonGivenToAnother)
+		w.CheckCalm()
 	})
 	t.Run("met by our own next assignment", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.invited("E-1")
-		w.deaf = true
-		w.must(w.sim.Cancel(w.codeOf(c)))
-		winner := w.invited("E-2")
+		c := w.Invited("E-1")
+		w.LoseCallbacks()
+		w.Must(w.Sim.Cancel(w.CodeOf(c)))
+		winner := w.Invited("E-2")
 		if winner.Mobile.ID != c.Mobile.ID {
 			t.Fatalf("the next got %s", winner.Mobile.ID)
 		}
-		w.expect(c, "reassigned", credential.ReasonTakenOver)
-		history, err := w.store.History(w.ctx, "E-2", winner.ID)
-		w.must(err)
+		w.Expect(c, "reassigned", credential.ReasonTakenOver)
+		history, err := w.Store.History(w.Ctx, "E-2", winner.ID)
+		w.Must(err)
 		if e := history[1]; e.PreviousHolderID != "E-1" || e.PreviousCredentialID != c.ID {
 			t.Errorf("the winner's history does not name the loser: %+v", e)
 		}
-		w.mend()
-		w.pass(time.Minute)
-		w.expect(winner, "invited", "")
-		w.agree()
+		w.Mend()
+		w.Pass(time.Minute)
+		w.Expect(winner, "invited", "")
+		w.CheckCalm()
 	})
 	t.Run("met by the same holder's next", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.invited("E-1")
-		w.deaf = true
-		w.must(w.sim.Cancel(w.codeOf(c)))
-		winner := w.assign("E-1")
-		w.expect(c, "reassigned", credential.ReasonTakenOver)
-		w.expect(winner, "invited", "")
-		w.pass(time.Minute)
-		w.expect(winner, "invited", "")
-		w.agree()
+		c := w.Invited("E-1")
+		w.LoseCallbacks()
+		w.Must(w.Sim.Cancel(w.CodeOf(c)))
+		winner := w.Assign("E-1")
+		w.Expect(c, "reassigned", credential.ReasonTakenOver)
+		w.Expect(winner, "invited", "")
+		w.Pass(time.Minute)
+		w.Expect(winner, "invited", "")
+		w.CheckCalm()
 	})
 	t.Run("before our own row knows its ID", func(t *testing.T) {
 		w := newWorld(t)
-		w.holder("E-1")
-		w.break_("reserve", "timeout", "after", 1)
-		c := w.assign("E-1")
+		w.PutHolder("E-1")
+		w.Break("reserve", "timeout", "after", 1)
+		c := w.Assign("E-1")
 		if c.Reservation != credential.ReservationInDoubt {
 			t.Fatalf("reservation %s", c.Reservation)
 		}
-		w.must(w.sim.Reassign(part+":1", "stranger"))
-		w.pass(time.Minute)
-		w.pass(time.Minute)
-		c = w.expect(c, "invited", "")
-		if c.Mobile == nil || c.Mobile.ID == part+":1" || w.mails() != 1 {
-			t.Errorf("%+v, %d mails", c.Mobile, w.mails())
+		w.Must(w.Reassign(account, part+":1", "stranger"))
+		w.Pass(time.Minute)
+		w.Pass(time.Minute)
+		c = w.Expect(c, "invited", "")
+		if c.Mobile == nil || c.Mobile.ID == part+":1" || w.Mailbox.Count() != 1 {
+			t.Errorf("%+v, %d mails", c.Mobile, w.Mailbox.Count())
 		}
-		w.agree()
+		w.CheckCalm()
 	})
 }
 
 func TestATakeOverWaitsWhileSomebodyActsForTheLoser(t *testing.T) {
 	w := newWorld(t)
-	c := w.invited("E-1")
-	w.deaf = true
-	w.must(w.sim.Cancel(w.codeOf(c)))
-	_, err := w.store.Claim(w.ctx, "E-1", account, credential.Claim{ID: "other", Until: w.time().Add(time.Minute)}, w.time(), false)
-	w.must(err)
-	w.holder("E-2")
-	winner := w.assign("E-2")
-	if winner.Reservation != credential.ReservationInDoubt || w.read(c).State() != "invited" {
-		t.Fatalf("winner %s, loser %s", winner.Reservation, w.read(c).State())
+	c := w.Invited("E-1")
+	w.LoseCallbacks()
+	w.Must(w.Sim.Cancel(w.CodeOf(c)))
+	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)}, w.Now(), false)
+	w.Must(err)
+	w.PutHolder("E-2")
+	winner := w.Assign("E-2")
+	if winner.Reservation != credential.ReservationInDoubt || w.Read(c).State() != "invited" {
+		t.Fatalf("winner %s, loser %s", winner.Reservation, w.Read(c).State())
 	}
-	w.pass(61 * time.Second)
-	w.pass(time.Minute)
-	w.expect(c, "reassigned", credential.ReasonTakenOver)
-	if winner = w.expect(winner, "invited", ""); winner.Mobile.ID != c.Mobile.ID || w.mails() != 2 {
-		t.Errorf("%+v, %d mails", winner.Mobile, w.mails())
+	w.Pass(61 * time.Second)
+	w.Pass(time.Minute)
+	w.Expect(c, "reassigned", credential.ReasonTakenOver)
+	if winner = w.Expect(winner, "invited", ""); winner.Mobile.ID != c.Mobile.ID || w.Mailbox.Count() != 2 {
+		t.Errorf("%+v, %d mails", winner.Mobile, w.Mailbox.Count())
 	}
-	w.mend()
-	w.agree()
+	w.Mend()
+	w.CheckCalm()
 }
 
 func TestASpentMobileIDIsNeverUsedAgain(t *testing.T) {
 	// The provider offers an ID that was on a phone: our table says so, whatever the provider thinks.
 	w := newWorld(t)
 	spend := func(n int) {
-		w.must(w.store.Commit(w.ctx, credential.Change{At: w.time(), Owners: []credential.Owner{{
+		w.Must(w.Store.Commit(w.Ctx, credential.Change{At: w.Now(), Owners: []credential.Owner{{
 			Account: account, MobileID: fmt.Sprintf("%s:%d", part, n), State: credential.OwnerSpent, Revision: 1,
 		}}}))
 	}
 	spend(1)
 	spend(2)
-	c := w.invited("E-1")
+	c := w.Invited("E-1")
 	if c.Mobile.ID != part+":3" {
 		t.Fatalf("got %s", c.Mobile.ID)
 	}
-	w.pass(time.Minute)
-	w.agree()
-	if w.metric(issuance.MetricAnomaly) != 2 || !strings.Contains(w.story(c), "spent_id_offered! spent_id_offered! reserved") {
-		t.Errorf("%d anomalies, %s", w.metric(issuance.MetricAnomaly), w.story(c))
+	w.Pass(time.Minute)
+	w.CheckCalm()
+	if w.Metric(issuance.MetricAnomaly) != 2 || !strings.Contains(w.Story(c), "spent_id_offered! spent_id_offered! reserved") {
+		t.Errorf("%d anomalies, %s", w.Metric(issuance.MetricAnomaly), w.Story(c))
 	}
 	spend(4) // 1 and 2 are in the pool again
-	w.holder("E-2")
-	_, err := w.svc.Assign(w.ctx, credential.Assign{Request: w.portal, HolderID: "E-2"})
-	w.refusal(err, credential.CodeInvalidState)
-	rows, err := w.store.Credentials(w.ctx, "E-2")
-	w.must(err)
-	w.expect(rows[0], "failed", credential.ReasonOnlySpentIDsOffered)
-	w.pass(time.Minute)
-	w.agree()
+	w.PutHolder("E-2")
+	_, err := w.Service.Assign(w.Ctx, credential.Assign{Request: w.Portal, HolderID: "E-2"})
+	w.Refusal(err, credential.CodeInvalidState)
+	rows, err := w.Store.Credentials(w.Ctx, "E-2")
+	w.Must(err)
+	w.Expect(rows[0], "failed", credential.ReasonOnlySpentIDsOffered)
+	w.Pass(time.Minute)
+	w.CheckCalm()
 }
 
 func TestNothingThatIsSaidOfAnActivatedIDMovesIt(t *testing.T) {
-	for name, say := range map[string]func(*world, credential.Credential) error{
-		"reassigned": func(w *world, c credential.Credential) error { return w.sim.Reassign(c.Mobile.ID, "stranger") },
-		"expired": func(w *world, c credential.Credential) error {
-			return w.svc.Refresh(w.ctx, provider.UserFacts{Account: account, UserID: c.UserID, Facts: []provider.Fact{{What: provider.AboutInvitation, Ref: c.InvitationRef, Status: provider.FactExpired}}})
+	for name, say := range map[string]func(*worldtest.World, credential.Credential) error{
+		"reassigned": func(w *worldtest.World, c credential.Credential) error {
+			return w.Reassign(account, c.Mobile.ID, "stranger")
 		},
-		"cancelled": func(w *world, c credential.Credential) error {
-			return w.svc.Refresh(w.ctx, provider.UserFacts{Account: account, UserID: c.UserID, Facts: []provider.Fact{{What: provider.AboutInvitation, Ref: c.InvitationRef, Status: provider.FactCancelled}}})
+		"expired": func(w *worldtest.World, c credential.Credential) error {
+			return w.Service.Refresh(w.Ctx, provider.UserFacts{Account: account, UserID: c.UserID, Facts: []provider.Fact{{What: provider.AboutInvitation, Ref: c.InvitationRef, Status: provider.FactExpired}}})
 		},
-		"activated elsewhere": func(w *world, c credential.Credential) error {
-			if err := w.sim.Reassign(c.Mobile.ID, "stranger"); err != nil {
+		"cancelled": func(w *worldtest.World, c credential.Credential) error {
+			return w.Service.Refresh(w.Ctx, provider.UserFacts{Account: account, UserID: c.UserID, Facts: []provider.Fact{{What: provider.AboutInvitation, Ref: c.InvitationRef, Status: provider.FactCancelled}}})
+		},
+		"activated elsewhere": func(w *worldtest.World, c credential.Credential) error {
+			if err := w.Reassign(account, c.Mobile.ID, "stranger"); err != nil {
 				return err
 			}
-			w.settle()
-			return w.sim.Redeem("phone-b", w.codeAtProvider("stranger"))
+			w.Settle()
+			return w.Sim.Redeem("phone-b", codeAtProvider(w, "stranger"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			c := w.activated("E-1", "phone-a")
-			w.must(say(w, c))
-			once := w.metric(issuance.MetricAnomaly)
-			w.pass(time.Minute) // the feed tells it all again
-			if after := w.read(c); after.Stage != credential.StageActivated || after.Device.ID != "phone-a" {
+			c := w.Activated("E-1", "phone-a")
+			w.Must(say(w, c))
+			once := w.Metric(issuance.MetricAnomaly)
+			w.Pass(time.Minute) // the feed tells it all again
+			if after := w.Read(c); after.Stage != credential.StageActivated || after.Device.ID != "phone-a" {
 				t.Errorf("%+v", after)
 			}
-			if !strings.Contains(w.story(c), "!") || once == 0 || w.metric(issuance.MetricAnomaly) != once {
-				t.Errorf("%d anomalies, then %d: %s", once, w.metric(issuance.MetricAnomaly), w.story(c))
+			if !strings.Contains(w.Story(c), "!") || once == 0 || w.Metric(issuance.MetricAnomaly) != once {
+				t.Errorf("%d anomalies, then %d: %s", once, w.Metric(issuance.MetricAnomaly), w.Story(c))
 			}
-			if badges := w.sim.Phone("phone-a").Badges; len(badges) != 1 {
+			if badges := w.Sim.Phone("phone-a").Badges; len(badges) != 1 {
 				t.Errorf("badges %+v", badges)
 			}
 		})
@@ -258,11 +247,11 @@ func TestNothingThatIsSaidOfAnActivatedIDMovesIt(t *testing.T) {
 }
 
 // codeAtProvider is the code of the only invitation of a user we know nothing of.
-func (w *world) codeAtProvider(externalID string) string {
+func codeAtProvider(w *worldtest.World, externalID string) string {
 	w.Helper()
-	for _, u := range w.sim.State().Users {
+	for _, u := range w.Sim.State().Users {
 		if u.ExternalID == externalID {
-			user, err := w.origo.User(w.ctx, u.ID)
+			user, err := w.Client.User(w.Ctx, u.ID)
 			if err != nil {
 				w.Fatal(err)
 			}
@@ -275,145 +264,145 @@ func (w *world) codeAtProvider(externalID string) string {
 
 func TestRevokedAtTheProvider(t *testing.T) {
 	w := newWorld(t)
-	c := w.activated("E-1", "phone-a")
-	w.must(w.sim.Revoke(c.Mobile.ID))
-	w.expect(c, "revoked", credential.ReasonRevokedAtProvider)
-	w.agree()
+	c := w.Activated("E-1", "phone-a")
+	w.Must(w.Sim.Revoke(c.Mobile.ID))
+	w.Expect(c, "revoked", credential.ReasonRevokedAtProvider)
+	w.CheckCalm()
 
-	deaf := w.activated("E-2", "phone-b")
-	w.deaf = true
-	w.must(w.sim.Revoke(deaf.Mobile.ID))
-	w.pass(time.Minute)
-	w.expect(deaf, "revoked", credential.ReasonRevokedAtProvider)
+	deaf := w.Activated("E-2", "phone-b")
+	w.LoseCallbacks()
+	w.Must(w.Sim.Revoke(deaf.Mobile.ID))
+	w.Pass(time.Minute)
+	w.Expect(deaf, "revoked", credential.ReasonRevokedAtProvider)
 
-	deleted := w.activated("E-3", "phone-c")
-	w.must(w.origo.DeleteUser(w.ctx, deleted.UserID))
-	w.pass(time.Minute)
-	w.expect(deleted, "revoked", credential.ReasonUserDeleted)
+	deleted := w.Activated("E-3", "phone-c")
+	w.Must(w.Client.DeleteUser(w.Ctx, deleted.UserID))
+	w.Pass(time.Minute)
+	w.Expect(deleted, "revoked", credential.ReasonUserDeleted)
 }
 
 func TestDevicesHaveOneSlotAProfile(t *testing.T) {
 	t.Run("two phones", func(t *testing.T) {
 		w := newWorld(t)
-		a := w.invited("E-1")
-		b := w.assign("E-1")
-		w.redeem(a, "phone-a")
-		w.redeem(b, "phone-b")
-		w.expect(a, "activated", "")
-		w.expect(b, "activated", "")
-		w.agree()
+		a := w.Invited("E-1")
+		b := w.Assign("E-1")
+		w.Redeem(a, "phone-a")
+		w.Redeem(b, "phone-b")
+		w.Expect(a, "activated", "")
+		w.Expect(b, "activated", "")
+		w.CheckCalm()
 	})
 	for name, order := range map[string][]int{"first first": {0, 1}, "second first": {1, 0}} {
 		t.Run("one phone, "+name, func(t *testing.T) {
 			w := newWorld(t)
-			rows := []credential.Credential{w.invited("E-1"), w.assign("E-1")}
+			rows := []credential.Credential{w.Invited("E-1"), w.Assign("E-1")}
 			for _, i := range order {
-				w.redeem(rows[i], "phone-a")
+				w.Redeem(rows[i], "phone-a")
 			}
-			w.expect(rows[0], "activated", "")
-			w.expect(rows[1], "revoked", credential.ReasonDeviceHasProfile)
-			if badges := w.sim.Phone("phone-a").Badges; len(badges) != 1 || badges[0].MobileID != rows[0].Mobile.ID {
+			w.Expect(rows[0], "activated", "")
+			w.Expect(rows[1], "revoked", credential.ReasonDeviceHasProfile)
+			if badges := w.Sim.Phone("phone-a").Badges; len(badges) != 1 || badges[0].MobileID != rows[0].Mobile.ID {
 				t.Errorf("badges %+v", badges)
 			}
-			w.agree()
+			w.CheckCalm()
 		})
 	}
 	t.Run("two profiles, one phone", func(t *testing.T) {
 		w := newWorld(t)
-		w.profile("annex", part2)
-		a := w.redeem(w.invited("E-1"), "phone-a")
-		r, err := w.svc.Assign(w.ctx, credential.Assign{Request: w.portal, HolderID: "E-1", ProfileID: "annex"})
-		w.must(err)
-		w.redeem(r.Credential, "phone-a")
-		w.expect(a, "activated", "")
-		w.expect(r.Credential, "activated", "")
-		w.agree()
+		w.PutProfile("annex", account, part2)
+		a := w.Redeem(w.Invited("E-1"), "phone-a")
+		r, err := w.Service.Assign(w.Ctx, credential.Assign{Request: w.Portal, HolderID: "E-1", ProfileID: "annex"})
+		w.Must(err)
+		w.Redeem(r.Credential, "phone-a")
+		w.Expect(a, "activated", "")
+		w.Expect(r.Credential, "activated", "")
+		w.CheckCalm()
 	})
 	t.Run("a slot is freed with its credential", func(t *testing.T) {
 		w := newWorld(t)
-		a := w.activated("E-1", "phone-a")
-		_, err := w.end(a, credential.EndDeleted)
-		w.must(err)
-		b := w.redeem(w.assign("E-1"), "phone-a")
-		w.expect(b, "activated", "")
+		a := w.Activated("E-1", "phone-a")
+		_, err := w.End(a, credential.EndDeleted)
+		w.Must(err)
+		b := w.Redeem(w.Assign("E-1"), "phone-a")
+		w.Expect(b, "activated", "")
 	})
 }
 
 func TestLostStolenReplaced(t *testing.T) {
-	replace := func(w *world, c credential.Credential, reason credential.EndReason) (credential.Credential, error) {
-		r, err := w.svc.Replace(w.ctx, credential.Replace{Request: w.portal, HolderID: c.HolderID, CredentialID: c.ID, Reason: reason})
-		w.settle()
+	replace := func(w *worldtest.World, c credential.Credential, reason credential.EndReason) (credential.Credential, error) {
+		r, err := w.Service.Replace(w.Ctx, credential.Replace{Request: w.Portal, HolderID: c.HolderID, CredentialID: c.ID, Reason: reason})
+		w.Settle()
 		return r.Credential, err
 	}
 	for reason, want := range map[credential.EndReason]string{credential.EndLost: "lost", credential.EndStolen: "stolen"} {
 		w := newWorld(t)
-		c := w.activated("E-1", "phone-a")
+		c := w.Activated("E-1", "phone-a")
 		n, err := replace(w, c, reason)
-		w.must(err)
-		w.expect(c, want, want)
-		w.redeem(n, "phone-b")
-		if len(w.sim.Phone("phone-a").Badges) != 0 || len(w.sim.Phone("phone-b").Badges) != 1 {
+		w.Must(err)
+		w.Expect(c, want, want)
+		w.Redeem(n, "phone-b")
+		if len(w.Sim.Phone("phone-a").Badges) != 0 || len(w.Sim.Phone("phone-b").Badges) != 1 {
 			t.Errorf("%s: the badge is on the wrong phone", reason)
 		}
-		w.agree()
+		w.CheckCalm()
 	}
 	t.Run("the provider may take its time (R6)", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.activated("E-1", "phone-a")
-		w.break_("revoke", "error", "before", 100)
+		c := w.Activated("E-1", "phone-a")
+		w.Break("revoke", "error", "before", 100)
 		n, err := replace(w, c, credential.EndLost)
-		w.must(err)
-		w.expect(c, "lost", "lost")
-		w.pass(61 * time.Second)
-		w.redeem(n, "phone-b")
-		w.mend()
-		w.pass(61 * time.Second)
-		w.pass(time.Minute)
-		w.agree()
+		w.Must(err)
+		w.Expect(c, "lost", "lost")
+		w.Pass(61 * time.Second)
+		w.Redeem(n, "phone-b")
+		w.Mend()
+		w.Pass(61 * time.Second)
+		w.Pass(time.Minute)
+		w.CheckCalm()
 	})
 	t.Run("upgrade", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.activated("E-1", "phone-a")
+		c := w.Activated("E-1", "phone-a")
 		n, err := replace(w, c, credential.EndUpgrade)
-		w.must(err)
-		w.expect(c, "revoked", credential.ReasonReplaced)
-		w.expect(n, "invited", "")
-		w.agree()
+		w.Must(err)
+		w.Expect(c, "revoked", credential.ReasonReplaced)
+		w.Expect(n, "invited", "")
+		w.CheckCalm()
 	})
 	t.Run("an upgrade without a licence left leaves the old one", func(t *testing.T) {
 		w := newWorld(t)
-		c := w.activated("E-1", "phone-a")
+		c := w.Activated("E-1", "phone-a")
 		for i := range 29 {
-			w.invited(fmt.Sprintf("X-%d", i))
+			w.Invited(fmt.Sprintf("X-%d", i))
 		}
 		_, err := replace(w, c, credential.EndUpgrade)
-		w.refusal(err, credential.CodeNoLicenceLeft)
-		w.expect(c, "activated", "")
-		w.agree()
+		w.Refusal(err, credential.CodeNoLicenceLeft)
+		w.Expect(c, "activated", "")
+		w.CheckCalm()
 	})
 }
 
 func TestResend(t *testing.T) {
 	w := newWorld(t)
-	c := w.invited("E-1")
+	c := w.Invited("E-1")
 	resend := func() (credential.Credential, error) {
-		r, err := w.svc.Resend(w.ctx, credential.Resend{Request: w.portal, HolderID: "E-1", CredentialID: c.ID})
-		w.settle()
+		r, err := w.Service.Resend(w.Ctx, credential.Resend{Request: w.Portal, HolderID: "E-1", CredentialID: c.ID})
+		w.Settle()
 		return r.Credential, err
 	}
 	_, err := resend()
-	w.refusal(err, credential.CodeTooSoon)
-	w.pass(time.Minute)
-	code := w.codeOf(c)
+	w.Refusal(err, credential.CodeTooSoon)
+	w.Pass(time.Minute)
+	code := w.CodeOf(c)
 	again, err := resend()
-	w.must(err)
-	if w.mails() != 2 || w.codeOf(c) != code || again.Invitation.Mails != 2 {
-		t.Errorf("%d mails, same code %v, count %d", w.mails(), w.codeOf(c) == code, again.Invitation.Mails)
+	w.Must(err)
+	if w.Mailbox.Count() != 2 || w.CodeOf(c) != code || again.Invitation.Mails != 2 {
+		t.Errorf("%d mails, same code %v, count %d", w.Mailbox.Count(), w.CodeOf(c) == code, again.Invitation.Mails)
 	}
-	w.redeem(c, "phone-a")
-	w.pass(time.Minute)
+	w.Redeem(c, "phone-a")
+	w.Pass(time.Minute)
 	_, err = resend()
-	w.refusal(err, credential.CodeInvalidState)
+	w.Refusal(err, credential.CodeInvalidState)
 }
 
 func TestAVisitEnds(t *testing.T) {
@@ -421,109 +410,109 @@ func TestAVisitEnds(t *testing.T) {
 		return func(h *credential.Holder) { h.Kind, h.ValidUntil = credential.Visitor, &until }
 	}
 	w := newWorld(t)
-	w.holder("V-1", visitor(w.time().Add(8*time.Hour)))
-	c := w.redeem(w.assign("V-1"), "phone-a")
-	w.holder("V-1", visitor(w.time().Add(24*time.Hour))) // moved
-	w.pass(9 * time.Hour)
-	w.expect(c, "activated", "")
-	w.pass(16 * time.Hour)
-	w.expect(c, "expired", credential.ReasonVisitEnded)
-	if len(w.sim.Phone("phone-a").Badges) != 0 {
+	w.PutHolder("V-1", visitor(w.Now().Add(8*time.Hour)))
+	c := w.Redeem(w.Assign("V-1"), "phone-a")
+	w.PutHolder("V-1", visitor(w.Now().Add(24*time.Hour))) // moved
+	w.Pass(9 * time.Hour)
+	w.Expect(c, "activated", "")
+	w.Pass(16 * time.Hour)
+	w.Expect(c, "expired", credential.ReasonVisitEnded)
+	if len(w.Sim.Phone("phone-a").Badges) != 0 {
 		t.Error("the phone still has it")
 	}
-	w.agree()
+	w.CheckCalm()
 
-	w.holder("V-2", visitor(w.time().Add(8*time.Hour)))
-	now := w.redeem(w.assign("V-2"), "phone-b")
-	w.holder("V-2", visitor(w.time().Add(-time.Minute))) // set to the past
-	w.expect(now, "expired", credential.ReasonVisitEnded)
-	w.pass(time.Minute)
-	w.agree()
+	w.PutHolder("V-2", visitor(w.Now().Add(8*time.Hour)))
+	now := w.Redeem(w.Assign("V-2"), "phone-b")
+	w.PutHolder("V-2", visitor(w.Now().Add(-time.Minute))) // set to the past
+	w.Expect(now, "expired", credential.ReasonVisitEnded)
+	w.Pass(time.Minute)
+	w.CheckCalm()
 }
 
 func TestEraseAHolder(t *testing.T) {
 	for _, breakage := range []string{"", "revoke", "read", "cancel", "any"} {
 		t.Run(breakage, func(t *testing.T) {
 			w := newWorld(t)
-			a := w.activated("E-1", "phone-a")
-			w.assign("E-1")
+			a := w.Activated("E-1", "phone-a")
+			w.Assign("E-1")
 			if breakage != "" {
-				w.break_(breakage, "timeout", "before", 2)
+				w.Break(breakage, "timeout", "before", 2)
 			}
-			w.must(w.svc.Erase(w.ctx, "E-1", w.portal))
+			w.Must(w.Service.Erase(w.Ctx, "E-1", w.Portal))
 			if breakage != "" {
-				h, err := w.store.Holder(w.ctx, "E-1")
+				h, err := w.Store.Holder(w.Ctx, "E-1")
 				if err != nil || !h.Erasing {
 					t.Fatalf("%+v, %v", h, err)
 				}
-				_, err = w.svc.Assign(w.ctx, credential.Assign{Request: w.portal, HolderID: "E-1"})
-				w.refusal(err, credential.CodeHolderBeingErased)
+				_, err = w.Service.Assign(w.Ctx, credential.Assign{Request: w.Portal, HolderID: "E-1"})
+				w.Refusal(err, credential.CodeHolderBeingErased)
 			}
 			for range 4 {
-				w.pass(61 * time.Second)
+				w.Pass(61 * time.Second)
 			}
-			if _, err := w.store.Holder(w.ctx, "E-1"); !errors.Is(err, store.ErrNotFound) {
+			if _, err := w.Store.Holder(w.Ctx, "E-1"); !errors.Is(err, store.ErrNotFound) {
 				t.Fatalf("holder: %v", err)
 			}
-			if a = w.read(a); a.Status != credential.StatusRevoked || a.Reason != credential.ReasonHolderErased || a.Invitation.SentTo != "" {
+			if a = w.Read(a); a.Status != credential.StatusRevoked || a.Reason != credential.ReasonHolderErased || a.Invitation.SentTo != "" {
 				t.Errorf("%+v", a)
 			}
-			if len(w.sim.State().Users) != 0 {
-				t.Errorf("users at the provider: %+v", w.sim.State().Users)
+			if len(w.Sim.State().Users) != 0 {
+				t.Errorf("users at the provider: %+v", w.Sim.State().Users)
 			}
-			w.agree()
+			w.CheckCalm()
 		})
 	}
 	w := newWorld(t)
-	w.holder("E-2")
-	w.must(w.svc.Erase(w.ctx, "E-2", w.portal))
-	if _, err := w.store.Holder(w.ctx, "E-2"); !errors.Is(err, store.ErrNotFound) {
+	w.PutHolder("E-2")
+	w.Must(w.Service.Erase(w.Ctx, "E-2", w.Portal))
+	if _, err := w.Store.Holder(w.Ctx, "E-2"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a holder without credentials: %v", err)
 	}
-	w.refusal(w.svc.Erase(w.ctx, "E-2", w.portal), credential.CodeHolderNotFound)
+	w.Refusal(w.Service.Erase(w.Ctx, "E-2", w.Portal), credential.CodeHolderNotFound)
 }
 
 func TestReplaysChangeNothing(t *testing.T) {
 	w := newWorld(t)
-	w.holder("E-1")
+	w.PutHolder("E-1")
 	keyed := func(key, payload string) credential.Request {
-		return credential.Request{Actor: w.portal.Actor, Route: "POST x", Key: key, PayloadHash: payload}
+		return credential.Request{Actor: w.Portal.Actor, Route: "POST x", Key: key, PayloadHash: payload}
 	}
-	first, err := w.svc.Assign(w.ctx, credential.Assign{Request: keyed("k", "p"), HolderID: "E-1"})
-	w.must(err)
-	again, err := w.svc.Assign(w.ctx, credential.Assign{Request: keyed("k", "p"), HolderID: "E-1"})
-	w.must(err)
-	if !again.Replayed || again.Credential.ID != first.Credential.ID || w.mails() != 1 {
-		t.Errorf("%+v, %d mails", again, w.mails())
+	first, err := w.Service.Assign(w.Ctx, credential.Assign{Request: keyed("k", "p"), HolderID: "E-1"})
+	w.Must(err)
+	again, err := w.Service.Assign(w.Ctx, credential.Assign{Request: keyed("k", "p"), HolderID: "E-1"})
+	w.Must(err)
+	if !again.Replayed || again.Credential.ID != first.Credential.ID || w.Mailbox.Count() != 1 {
+		t.Errorf("%+v, %d mails", again, w.Mailbox.Count())
 	}
-	_, err = w.svc.Assign(w.ctx, credential.Assign{Request: keyed("k", "other"), HolderID: "E-1"})
-	w.refusal(err, credential.CodeIdempotencyKeyReused)
-	w.agree()
+	_, err = w.Service.Assign(w.Ctx, credential.Assign{Request: keyed("k", "other"), HolderID: "E-1"})
+	w.Refusal(err, credential.CodeIdempotencyKeyReused)
+	w.CheckCalm()
 }
 
 // What happens at the provider in any order, told once, twice, late or not at all, leads to the same end.
 func TestOrderRepetitionAndLossOfReportsDoNotMatter(t *testing.T) {
 	w := newWorld(t)
-	w.deaf = true
-	c := w.invited("E-1")
-	d := w.invited("E-2")
-	w.redeem(c, "phone-a")
-	w.must(w.sim.Decline(w.codeOf(d)))
-	feed, err := w.origo.Feed(w.ctx, "", w.time().Add(-time.Hour))
-	w.must(err)
+	w.LoseCallbacks()
+	c := w.Invited("E-1")
+	d := w.Invited("E-2")
+	w.Redeem(c, "phone-a")
+	w.Must(w.Sim.Decline(w.CodeOf(d)))
+	feed, err := w.Client.Feed(w.Ctx, "", w.Now().Add(-time.Hour))
+	w.Must(err)
 	facts := slices.Clone(feed.Users)
 	slices.Reverse(facts)
 	for range 2 {
 		for _, u := range facts {
 			slices.Reverse(u.Facts)
-			w.must(w.svc.Refresh(w.ctx, u))
+			w.Must(w.Service.Refresh(w.Ctx, u))
 		}
 	}
-	w.pass(time.Minute)
-	w.expect(c, "activated", "")
-	w.expect(d, "declined", credential.ReasonCancelledAtProvider)
-	if strings.ContainsAny(w.story(c)+w.story(d), "!~") {
-		t.Errorf("%s; %s", w.story(c), w.story(d))
+	w.Pass(time.Minute)
+	w.Expect(c, "activated", "")
+	w.Expect(d, "declined", credential.ReasonCancelledAtProvider)
+	if strings.ContainsAny(w.Story(c)+w.Story(d), "!~") {
+		t.Errorf("%s; %s", w.Story(c), w.Story(d))
 	}
-	w.agree()
+	w.CheckCalm()
 }

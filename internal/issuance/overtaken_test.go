@@ -8,14 +8,15 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
 
 // What happens here takes two things at once, or an answer lost at the wrong moment. The simulation found it.
 
 // emailsAtProvider are the addresses of a holder's users there.
-func (w *world) emailsAtProvider(holderID string) string {
+func emailsAtProvider(w *worldtest.World, holderID string) string {
 	var emails []string
-	for _, u := range w.sim.State().Users {
+	for _, u := range w.Sim.State().Users {
 		if u.ExternalID == holderID {
 			emails = append(emails, u.Email)
 		}
@@ -29,100 +30,100 @@ func withEmail(email string) func(*credential.Holder) {
 
 func TestAUserThatWasFoundIsKeptInStepAndErased(t *testing.T) {
 	w := newWorld(t)
-	w.holder("E-1")
-	before, err := w.origo.Reserve(w.ctx, "", provider.Person{ExternalID: "E-1", FirstName: "A", LastName: "B", Email: "e-1@example.com"}, part2)
-	w.must(err)
-	w.must(w.origo.Cancel(w.ctx, before.InvitationRef))
-	w.assign("E-1")
-	w.holder("E-1", withEmail("new@example.com"))
-	w.pass(time.Minute)
-	if got := w.emailsAtProvider("E-1"); got != "[new@example.com]" {
+	w.PutHolder("E-1")
+	before, err := w.Client.Reserve(w.Ctx, "", provider.Person{ExternalID: "E-1", FirstName: "A", LastName: "B", Email: "e-1@example.com"}, part2)
+	w.Must(err)
+	w.Must(w.Client.Cancel(w.Ctx, before.InvitationRef))
+	w.Assign("E-1")
+	w.PutHolder("E-1", withEmail("new@example.com"))
+	w.Pass(time.Minute)
+	if got := emailsAtProvider(w, "E-1"); got != "[new@example.com]" {
 		t.Errorf("at the provider: %s", got)
 	}
-	w.must(w.svc.Erase(w.ctx, "E-1", w.portal))
-	w.pass(time.Minute)
-	if got := w.emailsAtProvider("E-1"); got != "[]" {
+	w.Must(w.Service.Erase(w.Ctx, "E-1", w.Portal))
+	w.Pass(time.Minute)
+	if got := emailsAtProvider(w, "E-1"); got != "[]" {
 		t.Errorf("still at the provider: %s", got)
 	}
 }
 
 func TestAnAnswerLostBeforeTheEmailChanged(t *testing.T) {
 	w := newWorld(t)
-	w.holder("E-1")
-	w.break_("reserve", "timeout", "after", 1)
-	c := w.assign("E-1")
-	w.holder("E-1", withEmail("new@example.com"))
-	w.pass(61 * time.Second)
-	w.pass(time.Minute)
-	w.expect(c, "invited", "")
-	if got := w.emailsAtProvider("E-1"); got != "[new@example.com]" {
+	w.PutHolder("E-1")
+	w.Break("reserve", "timeout", "after", 1)
+	c := w.Assign("E-1")
+	w.PutHolder("E-1", withEmail("new@example.com"))
+	w.Pass(61 * time.Second)
+	w.Pass(time.Minute)
+	w.Expect(c, "invited", "")
+	if got := emailsAtProvider(w, "E-1"); got != "[new@example.com]" {
 		t.Errorf("at the provider: %s", got)
 	}
-	w.agree()
+	w.CheckCalm()
 }
 
 func TestAPhoneRemovedWhileAnotherOneAccepts(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.invited("E-1"), w.assign("E-1")
-	w.deaf = true
-	w.must(w.sim.Accept("phone-a", w.codeOf(a)))
-	w.must(w.sim.Accept("phone-b", w.codeOf(b)))
-	w.must(w.sim.Remove("phone-a"))
-	w.pass(time.Minute)
-	w.expect(a, "revoked", credential.ReasonDeviceRemoved)
-	w.expect(b, "activating", "")
+	a, b := w.Invited("E-1"), w.Assign("E-1")
+	w.LoseCallbacks()
+	w.Must(w.Sim.Accept("phone-a", w.CodeOf(a)))
+	w.Must(w.Sim.Accept("phone-b", w.CodeOf(b)))
+	w.Must(w.Sim.Remove("phone-a"))
+	w.Pass(time.Minute)
+	w.Expect(a, "revoked", credential.ReasonDeviceRemoved)
+	w.Expect(b, "activating", "")
 }
 
 func TestADoubtIsNotSettledWithTheAnswerToAnother(t *testing.T) {
 	w := newWorld(t)
-	loser := w.invited("E-1")
-	w.holder("E-2")
-	w.break_("reserve", "timeout", "before", 1)
-	nothing := w.assign("E-2")
-	w.deaf = true
-	w.must(w.sim.Cancel(w.codeOf(loser)))
-	_, err := w.store.Claim(w.ctx, "E-1", account, credential.Claim{ID: "other", Until: w.time().Add(time.Minute)}, w.time(), false)
-	w.must(err)
-	winner := w.assign("E-2") // has an answer, which waits for the claim
-	nothing, err = w.end(nothing, credential.EndDeleted)
-	w.must(err)
-	w.pass(61 * time.Second)
-	w.pass(time.Minute)
-	w.mend()
-	w.expect(nothing, "revoked", credential.ReasonDeleted)
-	if winner = w.expect(winner, "invited", ""); winner.Mobile.ID != loser.Mobile.ID {
+	loser := w.Invited("E-1")
+	w.PutHolder("E-2")
+	w.Break("reserve", "timeout", "before", 1)
+	nothing := w.Assign("E-2")
+	w.LoseCallbacks()
+	w.Must(w.Sim.Cancel(w.CodeOf(loser)))
+	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)}, w.Now(), false)
+	w.Must(err)
+	winner := w.Assign("E-2") // has an answer, which waits for the claim
+	nothing, err = w.End(nothing, credential.EndDeleted)
+	w.Must(err)
+	w.Pass(61 * time.Second)
+	w.Pass(time.Minute)
+	w.Mend()
+	w.Expect(nothing, "revoked", credential.ReasonDeleted)
+	if winner = w.Expect(winner, "invited", ""); winner.Mobile.ID != loser.Mobile.ID {
 		t.Errorf("got %s", winner.Mobile.ID)
 	}
-	w.agree()
+	w.CheckCalm()
 }
 
 func TestWhatIsChangedBackWhileTheAnswerIsLost(t *testing.T) {
 	t.Run("e-mail", func(t *testing.T) {
 		w := newWorld(t)
-		w.invited("E-1")
-		w.holder("E-1", withEmail("new@example.com"))
-		w.break_("update", "timeout", "after", 1)
-		w.pass(time.Minute)
-		w.holder("E-1")
-		w.pass(61 * time.Second)
-		w.pass(time.Minute)
-		if got := w.emailsAtProvider("E-1"); got != "[e-1@example.com]" {
+		w.Invited("E-1")
+		w.PutHolder("E-1", withEmail("new@example.com"))
+		w.Break("update", "timeout", "after", 1)
+		w.Pass(time.Minute)
+		w.PutHolder("E-1")
+		w.Pass(61 * time.Second)
+		w.Pass(time.Minute)
+		if got := emailsAtProvider(w, "E-1"); got != "[e-1@example.com]" {
 			t.Errorf("at the provider: %s", got)
 		}
 	})
 	t.Run("picture", func(t *testing.T) {
 		w := newWorld(t)
-		w.activated("E-1", "phone-a")
+		w.Activated("E-1", "phone-a")
 		p := credential.Picture{ContentType: "image/jpeg", Data: portrait, Hash: "p1"}
-		w.must(w.svc.PutPicture(w.ctx, "E-1", p, w.portal))
-		w.pass(time.Minute)
-		w.must(w.svc.RemovePicture(w.ctx, "E-1", w.portal))
-		w.break_("photo", "timeout", "after", 1)
-		w.pass(time.Minute)
-		w.must(w.svc.PutPicture(w.ctx, "E-1", p, w.portal))
-		w.pass(61 * time.Second)
-		w.pass(time.Minute)
-		if badges := w.sim.Phone("phone-a").Badges; len(badges) != 1 || !badges[0].HasPicture {
+		w.Must(w.Service.PutPicture(w.Ctx, "E-1", p, w.Portal))
+		w.Pass(time.Minute)
+		w.Must(w.Service.RemovePicture(w.Ctx, "E-1", w.Portal))
+		w.Break("photo", "timeout", "after", 1)
+		w.Pass(time.Minute)
+		w.Must(w.Service.PutPicture(w.Ctx, "E-1", p, w.Portal))
+		w.Pass(61 * time.Second)
+		w.Pass(time.Minute)
+		if badges := w.Sim.Phone("phone-a").Badges; len(badges) != 1 || !badges[0].HasPicture {
 			t.Errorf("badges %+v", badges)
 		}
 	})
@@ -130,31 +131,31 @@ func TestWhatIsChangedBackWhileTheAnswerIsLost(t *testing.T) {
 
 func TestAHolderChangedDuringTheFirstAssignment(t *testing.T) {
 	w := newWorld(t)
-	w.holder("E-1")
-	w.store.Fail = func(op string) error {
+	w.PutHolder("E-1")
+	w.Store.Fail = func(op string) error {
 		if op == "Commit" {
-			w.store.Fail = nil
-			w.assign("E-1")
+			w.Store.Fail = nil
+			w.Assign("E-1")
 		}
 		return nil
 	}
-	w.holder("E-1", withEmail("new@example.com"))
-	w.pass(time.Minute)
-	if got := w.emailsAtProvider("E-1"); got != "[new@example.com]" {
+	w.PutHolder("E-1", withEmail("new@example.com"))
+	w.Pass(time.Minute)
+	if got := emailsAtProvider(w, "E-1"); got != "[new@example.com]" {
 		t.Errorf("at the provider: %s", got)
 	}
 }
 
 func TestAReportThatCannotBeAppliedIsToldAgainButHoldsNobodyUp(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.activated("E-1", "phone-a"), w.activated("E-2", "phone-b")
-	w.pass(time.Minute)
-	w.deaf = true
+	a, b := w.Activated("E-1", "phone-a"), w.Activated("E-2", "phone-b")
+	w.Pass(time.Minute)
+	w.LoseCallbacks()
 	unwell := errors.New("unwell")
 	failures := 0
 	failing := func(times int) {
 		failures = 0
-		w.store.Fail = func(op string) error {
+		w.Store.Fail = func(op string) error {
 			if op == "Ref" && failures < times {
 				failures++
 				return unwell
@@ -162,17 +163,17 @@ func TestAReportThatCannotBeAppliedIsToldAgainButHoldsNobodyUp(t *testing.T) {
 			return nil
 		}
 	}
-	w.must(w.sim.Revoke(a.Mobile.ID))
+	w.Must(w.Sim.Revoke(a.Mobile.ID))
 	failing(1)
-	w.pass(time.Minute)
-	w.expect(a, "activated", "")
-	w.pass(time.Minute)
-	w.expect(a, "revoked", credential.ReasonRevokedAtProvider)
+	w.Pass(time.Minute)
+	w.Expect(a, "activated", "")
+	w.Pass(time.Minute)
+	w.Expect(a, "revoked", credential.ReasonRevokedAtProvider)
 
 	failing(1000)
-	w.must(w.sim.Revoke(b.Mobile.ID))
+	w.Must(w.Sim.Revoke(b.Mobile.ID))
 	for range 4 {
-		w.pass(time.Minute)
+		w.Pass(time.Minute)
 	}
 	if failures != 3 {
 		t.Errorf("told %d times", failures)
@@ -181,36 +182,36 @@ func TestAReportThatCannotBeAppliedIsToldAgainButHoldsNobodyUp(t *testing.T) {
 
 func TestARemovedPictureIsOnNoFutureBadge(t *testing.T) {
 	w := newWorld(t)
-	a := w.activated("E-1", "phone-a")
+	a := w.Activated("E-1", "phone-a")
 	p := credential.Picture{ContentType: "image/jpeg", Data: portrait, Hash: "p1"}
-	w.must(w.svc.PutPicture(w.ctx, "E-1", p, w.portal))
-	w.pass(time.Minute)
-	_, err := w.end(a, credential.EndDeleted)
-	w.must(err)
-	w.must(w.svc.RemovePicture(w.ctx, "E-1", w.portal))
-	w.pass(time.Minute)
-	w.redeem(w.assign("E-1"), "phone-b")
-	if badges := w.sim.Phone("phone-b").Badges; len(badges) != 1 || badges[0].HasPicture {
+	w.Must(w.Service.PutPicture(w.Ctx, "E-1", p, w.Portal))
+	w.Pass(time.Minute)
+	_, err := w.End(a, credential.EndDeleted)
+	w.Must(err)
+	w.Must(w.Service.RemovePicture(w.Ctx, "E-1", w.Portal))
+	w.Pass(time.Minute)
+	w.Redeem(w.Assign("E-1"), "phone-b")
+	if badges := w.Sim.Phone("phone-b").Badges; len(badges) != 1 || badges[0].HasPicture {
 		t.Errorf("badges %+v", badges)
 	}
 }
 
 func TestAnAnswerThatWaitsWhileTheProviderGivesTheIDAway(t *testing.T) {
 	w := newWorld(t)
-	loser := w.invited("E-1")
-	w.holder("E-2")
-	w.pass(time.Minute)
-	w.deaf = true
-	w.must(w.sim.Revoke(loser.Mobile.ID))
-	_, err := w.store.Claim(w.ctx, "E-1", account, credential.Claim{ID: "other", Until: w.time().Add(time.Minute)}, w.time(), false)
-	w.must(err)
-	waits := w.assign("E-2")
-	w.must(w.sim.Reassign(loser.Mobile.ID, "stranger"))
-	w.pass(time.Second) // the feed tells of it while the answer waits
-	w.pass(61 * time.Second)
-	w.pass(time.Minute)
-	w.mend()
-	w.expect(loser, "revoked", credential.ReasonRevokedAtProvider)
-	w.expect(waits, "reassigned", credential.ReasonGivenToAnother)
-	w.agree()
+	loser := w.Invited("E-1")
+	w.PutHolder("E-2")
+	w.Pass(time.Minute)
+	w.LoseCallbacks()
+	w.Must(w.Sim.Revoke(loser.Mobile.ID))
+	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)}, w.Now(), false)
+	w.Must(err)
+	waits := w.Assign("E-2")
+	w.Must(w.Reassign(account, loser.Mobile.ID, "stranger"))
+	w.Pass(time.Second) // the feed tells of it while the answer waits
+	w.Pass(61 * time.Second)
+	w.Pass(time.Minute)
+	w.Mend()
+	w.Expect(loser, "revoked", credential.ReasonRevokedAtProvider)
+	w.Expect(waits, "reassigned", credential.ReasonGivenToAnother)
+	w.CheckCalm()
 }

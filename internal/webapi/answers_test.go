@@ -10,11 +10,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
-	"github.com/mobilecred/mobilecred/internal/mail"
-	"github.com/mobilecred/mobilecred/internal/provider"
 )
-
-var errDown = provider.ErrUnavailable
 
 // says is an answer in short: status, and the code of a problem or the state of a credential.
 func (a answer) says(t *testing.T) string {
@@ -67,7 +63,7 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 				for _, e := range events {
 					w.happens(path, e)
 				}
-				w.now = w.now.Add(2 * time.Minute)
+				w.Advance(2 * time.Minute)
 				var got answer
 				switch verb, reason, _ := strings.Cut(name, " "); verb {
 				case "resend":
@@ -92,12 +88,12 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 
 func TestCreatedOnlyWhenTheInvitationIsSent(t *testing.T) {
 	w := settled(t)
-	w.mailFate = mail.Throttled
+	w.mailDown()
 	if got := w.post("/v1/holders/E-1/credentials", m{}); got.status != 202 || got.header["Location"] == "" {
 		t.Errorf("%d %v", got.status, got.header)
 	}
-	w.mailFate = mail.Sent
-	w.provider.failing = provider.ErrUnavailable
+	w.Mend()
+	w.providerDown()
 	got := w.post("/v1/holders/E-1/credentials", m{}).want(t, 202)
 	if got.at(t, "provider.state") != "pending" {
 		t.Error(got.body)
@@ -107,7 +103,7 @@ func TestCreatedOnlyWhenTheInvitationIsSent(t *testing.T) {
 func TestReplayShowsTheSameResourceAndDoesNothing(t *testing.T) {
 	w := settled(t)
 	path := w.assigned()
-	w.now = w.now.Add(2 * time.Minute)
+	w.Advance(2 * time.Minute)
 	for _, test := range []struct {
 		path        string
 		body, other any // the same value otherwise spaced, and another one
@@ -131,12 +127,12 @@ func TestReplayShowsTheSameResourceAndDoesNothing(t *testing.T) {
 			if one.status >= 300 {
 				t.Fatal(one.says(t))
 			}
-			mails, issued := w.mails, w.provider.issued
+			mails, reservations := w.Mailbox.Count(), w.reservations()
 			two := w.post(test.path, test.body, "Idempotency-Key", "the key").want(t, 200)
 			if two.header["Idempotent-Replayed"] != "true" || one.header["Idempotent-Replayed"] != "" || one.at(t, "id") != two.at(t, "id") {
 				t.Errorf("%v, then %v", one, two)
 			}
-			if w.mails != mails || w.provider.issued != issued {
+			if w.Mailbox.Count() != mails || w.reservations() != reservations {
 				t.Error("it was done twice")
 			}
 			if test.other != nil {
@@ -193,17 +189,15 @@ func TestConflicts(t *testing.T) {
 	if !strings.Contains(incomplete.body, `"pointer":"/firstName"`) || !strings.Contains(incomplete.body, `"pointer":"/lastName"`) {
 		t.Error(incomplete.body)
 	}
-	w.put("/v1/profiles/annex", m{"name": "Annex", "account": account, "partNumber": "P-2"}).want(t, 201)
+	w.put("/v1/profiles/annex", m{"name": "Annex", "account": account, "partNumber": empty}).want(t, 201)
 	expect("422 profile_required", w.post("/v1/holders/E-1/credentials", m{}))
 	expect("404 profile_not_found", w.post("/v1/holders/E-1/credentials", m{"profileId": "none"}))
-	w.provider.pool = 0
-	empty := w.post("/v1/holders/E-1/credentials", m{"profileId": "hq"})
-	expect("409 no_licence_left", empty)
-	failed := w.get("/v1/holders/E-1/credentials/"+empty.at(t, "credentialId").(string)).want(t, 200)
+	refused := w.post("/v1/holders/E-1/credentials", m{"profileId": "annex"})
+	expect("409 no_licence_left", refused)
+	failed := w.get("/v1/holders/E-1/credentials/"+refused.at(t, "credentialId").(string)).want(t, 200)
 	if failed.at(t, "status") != "failed" || failed.at(t, "statusReason") != "no_licence_left" {
 		t.Error(failed.body)
 	}
-	w.provider.pool = 10
 	path := w.post("/v1/holders/E-1/credentials", m{"profileId": "hq"}).want(t, 201).header["Location"]
 	soon := w.post(path+"/invitation", nil)
 	expect("429 too_soon", soon)
@@ -217,14 +211,14 @@ func TestConflicts(t *testing.T) {
 func TestErasedHolderIsNotFound(t *testing.T) {
 	w := settled(t)
 	path := w.assigned()
-	w.provider.failing = provider.ErrUnavailable
+	w.providerDown()
 	w.delete("/v1/holders/E-1").want(t, 202)
 	if got := w.get("/v1/holders/E-1").want(t, 200).at(t, "erasing"); got != true {
 		t.Errorf("erasing is %v", got)
 	}
 	w.delete("/v1/holders/E-1").want(t, 202)
-	w.provider.failing = nil
-	w.now = w.now.Add(time.Hour)
+	w.Mend()
+	w.Advance(time.Hour)
 	w.delete("/v1/holders/E-1").want(t, 202)
 	for _, p := range []string{"/v1/holders/E-1", "/v1/holders/E-1/credentials", path, path + "/history"} {
 		if got := w.get(p); got.says(t) != "404 holder_not_found" {
@@ -235,7 +229,7 @@ func TestErasedHolderIsNotFound(t *testing.T) {
 
 func TestBadWeather(t *testing.T) {
 	w := settled(t)
-	w.store.Fail = func(string) error { return fmt.Errorf("read: %w", codedError{"ada@example.com"}) }
+	w.Store.Fail = func(string) error { return fmt.Errorf("read: %w", codedError{"ada@example.com"}) }
 	got := w.get("/v1/holders/E-1")
 	if got.says(t) != "503 try_later" || got.header["Retry-After"] == "" || got.header["Content-Type"] != "application/problem+json" {
 		t.Errorf("%d %v %s", got.status, got.header, got.body)
@@ -243,13 +237,13 @@ func TestBadWeather(t *testing.T) {
 	if !strings.Contains(w.log.String(), "codedError(ThrottlingException)") {
 		t.Errorf("the log does not say what was wrong: %s", w.log.String())
 	}
-	w.store.Fail = func(string) error { panic("ada@example.com") }
+	w.Store.Fail = func(string) error { panic("ada@example.com") }
 	for _, path := range []string{"/v1/holders/E-1", "/v1/profiles"} {
 		if got := w.get(path); got.says(t) != "500 internal" {
 			t.Error(got.says(t))
 		}
 	}
-	w.store.Fail = func(op string) error {
+	w.Store.Fail = func(op string) error {
 		if op == "Stock" {
 			panic("in a goroutine")
 		}
@@ -267,7 +261,7 @@ func (e codedError) ErrorCode() string { return "ThrottlingException" }
 
 func TestNobodyWithoutATokenGetsIn(t *testing.T) {
 	w := settled(t)
-	w.store.Fail = func(op string) error { t.Errorf("%s was reached", op); return errors.New("no") }
+	w.Store.Fail = func(op string) error { t.Errorf("%s was reached", op); return errors.New("no") }
 	w.do(request{method: "GET", path: "/v1/holders/E-1", noToken: true}).want(t, 500)
 	w.do(request{method: "DELETE", path: "/v1/holders/E-1", noToken: true}).want(t, 500)
 }

@@ -27,7 +27,7 @@ func TestBadRequests(t *testing.T) {
 	header := func(name, value string) map[string]string { return map[string]string{name: value} }
 
 	writes := 0
-	w.store.Fail = func(op string) error {
+	w.Store.Fail = func(op string) error {
 		if strings.HasPrefix(op, "Commit") || strings.HasPrefix(op, "Claim") || strings.HasPrefix(op, "Put") || strings.HasPrefix(op, "Set") {
 			writes++
 		}

@@ -14,8 +14,6 @@ import (
 	"github.com/pb33f/libopenapi"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
-	"github.com/mobilecred/mobilecred/internal/mail"
-	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/webapi/openapi"
 )
 
@@ -90,7 +88,7 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	w.put(holders+"V-1", m{"kind": "visitor", "validUntil": "2030-02-01T00:00:00+01:00"}).want(t, 201)
 	w.get("/v1/profiles").want(t, 200)
 	w.get("/v1/profiles/hq").want(t, 200)
-	if err := w.store.PutStock(t.Context(), credential.Stock{Account: account, PartNumber: "MID-SUB-CRD_FTPN_1001", Available: 99, AsOf: w.now}); err != nil {
+	if err := w.Store.PutStock(t.Context(), credential.Stock{Account: account, PartNumber: "MID-SUB-CRD_FTPN_1001", Available: 99, AsOf: w.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	w.get("/v1/profiles").want(t, 200)
@@ -106,17 +104,17 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	w.post(holders+"none/credentials", m{}).want(t, 404)
 	w.post(holders+"E-2/credentials", m{"holder": m{"firstName": "Grace", "lastName": "Hopper", "email": "grace@example.com"}}).want(t, 201)
 	w.post(one+"/invitation", nil).want(t, 429)
-	w.now = w.now.Add(time.Minute)
+	w.Advance(time.Minute)
 	w.post(one+"/invitation", nil, "Idempotency-Key", "k2").want(t, 202)
 	w.post(one+"/invitation", m{}, "Idempotency-Key", "k2").want(t, 200)
 	two := w.post(one+"/replacement", m{"reason": "upgrade"}, "Idempotency-Key", "k3").want(t, 201).header["Location"]
 	w.post(one+"/replacement", m{"reason": "upgrade"}, "Idempotency-Key", "k3").want(t, 200)
 	w.post(one+"/replacement", m{"reason": "lost"}).want(t, 409)
 	w.post(one+"/invitation", nil).want(t, 409)
-	w.mailFate = mail.Throttled
+	w.mailDown()
 	late := w.post(credentials, m{}).want(t, 202).header["Location"]
 	w.post(late+"/replacement", m{"reason": "stolen"}).want(t, 202)
-	w.mailFate = mail.Sent
+	w.Mend()
 
 	// reads
 	w.get(credentials).want(t, 200)
@@ -137,11 +135,11 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	w.post(late+"/lost", nil).want(t, 409)
 	w.delete(w.assigned()).want(t, 200)
 	pending := []string{w.assigned(), w.assigned(), w.assigned()}
-	w.provider.failing = provider.ErrUnavailable
+	w.providerDown()
 	w.post(pending[0]+"/lost", nil).want(t, 202)
 	w.post(pending[1]+"/stolen", nil).want(t, 202)
 	w.delete(pending[2]).want(t, 202)
-	w.provider.failing = nil
+	w.Mend()
 	for _, end := range []string{"/lost", "/stolen", "/invitation"} {
 		w.post(credentials+"/none"+end, nil).want(t, 404)
 	}
@@ -150,7 +148,7 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 
 	w.delete(holders+"E-1/picture").want(t, 204)
 	w.delete(holders+"none/picture").want(t, 404)
-	w.provider.failing = provider.ErrUnavailable
+	w.providerDown()
 	w.delete(holders+"E-1").want(t, 202)
 	w.get(holders+"E-1").want(t, 200)
 	w.put(holders+"E-1", ada).want(t, 409)
@@ -158,7 +156,7 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	w.delete(holders+"E-1/picture").want(t, 409)
 	w.post(credentials, m{}).want(t, 409)
 	w.delete(holders+"none").want(t, 404)
-	w.provider.failing = nil
+	w.Mend()
 	w.delete("/v1/profiles/hq").want(t, 204)
 	w.delete("/v1/profiles/none").want(t, 404)
 
@@ -221,11 +219,11 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 		if isPicture {
 			valid = onePixel(t)
 		}
-		w.store.Fail = func(string) error { return errors.New("the table is unwell") }
+		w.Store.Fail = func(string) error { return errors.New("the table is unwell") }
 		try(503, valid)
-		w.store.Fail = func(string) error { panic("a mistake of ours") }
+		w.Store.Fail = func(string) error { panic("a mistake of ours") }
 		try(500, valid)
-		w.store.Fail = nil
+		w.Store.Fail = nil
 	}
 
 	_, statuses := documented(t)

@@ -28,28 +28,25 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/bus"
 	"github.com/mobilecred/mobilecred/internal/credential"
-	"github.com/mobilecred/mobilecred/internal/issuance"
 	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/picture"
-	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/accounts"
-	"github.com/mobilecred/mobilecred/internal/store/memory"
 	"github.com/mobilecred/mobilecred/internal/webapi"
 	"github.com/mobilecred/mobilecred/internal/webapi/openapi"
 	"github.com/mobilecred/mobilecred/internal/webhook"
+	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
 
-const account = "acme-origo"
+const (
+	account = "acme-origo"
+	empty   = worldtest.Part2 // a part number without a mobile ID
+)
 
-// world is the API over the real use cases, on the store in memory, with a provider and a postman of our own. Every answer it gives
-// is checked against the document of the API, and every request too unless it is meant to be wrong.
+// world is the API over the real use cases in the world that all tests share. No callback arrives in it. Every answer the API gives
+// is checked against its document, and every request too unless it is meant to be wrong.
 type world struct {
+	*worldtest.World
 	t        *testing.T
-	now      time.Time
-	store    *memory.Store
-	provider *fakeProvider
-	mails    int
-	mailFate mail.Fate
 	busFails error
 	handlers map[string]webapi.Handler // by function of the template
 	routes   map[string]route
@@ -62,32 +59,31 @@ type world struct {
 type route struct{ function, scope string }
 
 func newWorld(t *testing.T) *world {
-	w := &world{
-		t: t, now: time.Date(2030, 1, 10, 9, 0, 0, 0, time.UTC), store: new(memory.Store),
-		provider: newFakeProvider(), routes: templateRoutes(t), driven: map[string]map[int]bool{},
-	}
+	w := &world{t: t, routes: templateRoutes(t), driven: map[string]map[int]bool{}}
+	w.World = worldtest.New(t, func(o *worldtest.Options) {
+		o.Accounts, o.Pools = []string{account}, map[string]int{worldtest.Part: 100, empty: 0}
+		o.Start = time.Date(2030, 1, 10, 9, 0, 0, 0, time.UTC)
+		o.Deaf, o.Log = true, slog.DiscardHandler
+	})
 	normal := slog.Default()
 	slog.SetDefault(slog.New(slog.NewJSONHandler(&w.log, nil)))
 	t.Cleanup(func() {
 		slog.SetDefault(normal)
-		for _, secret := range []string{"Lovelace", "Hopper", "example.com", "BPEX", "QT6N", "Bearer", "ada.user", "s3cret"} {
+		secrets := []string{"Lovelace", "Hopper", "example.com", "Bearer", "ada.user", "s3cret"}
+		for _, letter := range w.Mailbox.Letters() {
+			secrets = append(secrets, letter.Code.Reveal())
+		}
+		for _, secret := range secrets {
 			if strings.Contains(w.log.String(), secret) {
 				t.Errorf("%q is in the log", secret)
 			}
 		}
 	})
-	now := func() time.Time { return w.now }
-	ids := 0
-	service := &issuance.Service{
-		Store: w.store, Providers: w, Mailer: w, Now: now,
-		NewID: func() string { ids++; return fmt.Sprintf("id-%04d", ids) },
-		Log:   slog.New(slog.DiscardHandler), Count: func(string) {},
-	}
 	w.handlers = map[string]webapi.Handler{
-		"AssignFunction":    webapi.NewAssign(service, now),
-		"RevokeFunction":    webapi.NewRevoke(service, now),
-		"DirectoryFunction": webapi.NewDirectory(service, w.store, []string{account, "other"}, picture.Normalize, now),
-		"LookupFunction":    webapi.NewLookup(w.store, now),
+		"AssignFunction":    webapi.NewAssign(w.Service, w.Now),
+		"RevokeFunction":    webapi.NewRevoke(w.Service, w.Now),
+		"DirectoryFunction": webapi.NewDirectory(w.Service, w.Store, []string{account, "other"}, picture.Normalize, w.Now),
+		"LookupFunction":    webapi.NewLookup(w.Store, w.Now),
 		"WebhookFunction":   (&webhook.Handler{Accounts: w, Bus: w, Count: func(string) {}, Log: slog.Default()}).Handle,
 	}
 	return w
@@ -103,13 +99,21 @@ func (w *world) Account(_ context.Context, name string) (accounts.Account, error
 
 func (w *world) Publish(context.Context, []bus.Entry) error { return w.busFails }
 
-func (w *world) Provider(context.Context, string) (provider.Provider, error) { return w.provider, nil }
+// providerDown makes every call of the provider fail until the world is mended.
+func (w *world) providerDown() { w.Break("any", "error", "before", 1<<30) }
 
-func (w *world) Send(context.Context, mail.Letter) mail.Outcome {
-	if w.mailFate == mail.Sent {
-		w.mails++
+// mailDown makes the mail service refuse every letter, for now, until the world is mended.
+func (w *world) mailDown() {
+	w.Mailbox.Answer(func(mail.Letter) mail.Outcome { return mail.Outcome{Fate: mail.Throttled} })
+}
+
+// reservations is how many invitations the provider has made.
+func (w *world) reservations() int {
+	n := 0
+	for _, u := range w.Sim.State().Users {
+		n += len(u.Invitations)
 	}
-	return mail.Outcome{Fate: w.mailFate}
+	return n
 }
 
 // templateRoutes reads from template.yaml which function answers which route key, with which scope; "" for none.
@@ -369,7 +373,7 @@ func (a answer) want(t *testing.T, status int) answer {
 }
 
 var (
-	hq  = m{"name": "HQ employees", "account": account, "partNumber": "MID-SUB-CRD_FTPN_1001"}
+	hq  = m{"name": "HQ employees", "account": account, "partNumber": worldtest.Part}
 	ada = m{"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com"}
 )
 
@@ -388,136 +392,30 @@ func (w *world) assigned() string {
 	return w.post("/v1/holders/E-1/credentials", m{}).want(w.t, 201).header["Location"]
 }
 
-// happens lets an event happen to a credential, as if the provider had told of it.
+// happens lets an event happen to a credential, as if the provider had told of it; what its phone does of it, it has done.
 func (w *world) happens(path string, e credential.Event) {
 	w.t.Helper()
-	c, err := w.store.Credential(w.t.Context(), "E-1", path[strings.LastIndex(path, "/")+1:])
+	c, err := w.Store.Credential(w.t.Context(), "E-1", path[strings.LastIndex(path, "/")+1:])
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c, entry, err := credential.Apply(c, e, w.now)
+	switch e.Kind {
+	case credential.EventAccepted:
+		err = w.Sim.Accept("phone-1", w.CodeOf(c))
+	case credential.EventActivated:
+		err = w.Sim.Redeem(e.Device.ID, w.CodeOf(c))
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c, entry, err := credential.Apply(c, e, w.Now())
 	if err != nil || entry == nil {
 		w.t.Fatalf("%s changes nothing: %v", e.Kind, err)
 	}
-	if e.Kind == credential.EventAccepted || e.Kind == credential.EventActivated {
-		w.provider.accept(c.InvitationRef)
-	}
-	change := credential.Change{At: w.now, Credentials: []credential.Credential{c}, History: []credential.HistoryEntry{*entry}}
-	if err := w.store.Commit(w.t.Context(), change); err != nil {
+	change := credential.Change{At: w.Now(), Credentials: []credential.Credential{c}, History: []credential.HistoryEntry{*entry}}
+	if err := w.Store.Commit(w.t.Context(), change); err != nil {
 		w.t.Fatal(err)
 	}
-}
-
-// fakeProvider is a provider with users and a pool; failing is what every call then fails with.
-type fakeProvider struct {
-	users   map[string]*provider.User
-	emails  map[string]string // address to user
-	issued  int
-	pool    int
-	failing error
-}
-
-func newFakeProvider() *fakeProvider {
-	return &fakeProvider{users: map[string]*provider.User{}, emails: map[string]string{}, pool: 100}
-}
-
-func (p *fakeProvider) FindUser(ctx context.Context, person provider.Person) (provider.User, error) {
-	id, ok := p.emails[person.Email]
-	if !ok && p.failing == nil {
-		return provider.User{}, provider.ErrNotFound
-	}
-	u, err := p.User(ctx, id)
-	if err == nil && u.ExternalID != person.ExternalID {
-		return provider.User{}, provider.ErrEmailInUse
-	}
-	return u, err
-}
-
-func (p *fakeProvider) User(_ context.Context, userID string) (provider.User, error) {
-	if p.failing != nil {
-		return provider.User{}, p.failing
-	}
-	u, ok := p.users[userID]
-	if !ok {
-		return provider.User{}, provider.ErrNotFound
-	}
-	copied := *u
-	copied.Invitations, copied.Credentials = slices.Clone(u.Invitations), slices.Clone(u.Credentials)
-	return copied, nil
-}
-
-func (p *fakeProvider) Reserve(_ context.Context, userID string, person provider.Person, partNumber string) (credential.Reserved, error) {
-	if p.failing != nil {
-		return credential.Reserved{}, p.failing
-	}
-	if p.pool == 0 {
-		return credential.Reserved{}, provider.ErrEmpty
-	}
-	p.pool--
-	p.issued++
-	n := fmt.Sprint(p.issued)
-	if userID == "" {
-		userID = "user-" + n
-		p.users[userID] = &provider.User{ID: userID, ExternalID: person.ExternalID}
-		p.emails[person.Email] = userID
-	}
-	u := p.users[userID]
-	mobile := credential.MobileID{ID: partNumber + ":" + n, Number: n, Format: "H10301", FacilityCode: "42"}
-	expires := time.Date(2030, 3, 1, 0, 0, 0, 0, time.UTC)
-	u.Invitations = append(u.Invitations, provider.Invitation{ID: "i" + n, Status: provider.InvitationPending, Code: "BPEX-LQTC-4E33-QT6N", ExpiresAt: &expires})
-	u.Credentials = append(u.Credentials, provider.Credential{ID: "c" + n, PartNumber: partNumber, MobileID: mobile})
-	return credential.Reserved{UserID: userID, InvitationRef: "i" + n, CredentialRef: "c" + n, Mobile: &mobile, Code: "BPEX-LQTC-4E33-QT6N", ExpiresAt: &expires}, nil
-}
-
-func (p *fakeProvider) Cancel(ctx context.Context, ref string) error {
-	for _, u := range p.users {
-		for i := range u.Invitations {
-			if u.Invitations[i].ID == ref && p.failing == nil {
-				u.Invitations[i].Status = provider.InvitationCancelled
-				return p.Revoke(ctx, "c"+ref[1:])
-			}
-		}
-	}
-	return p.failing
-}
-
-// accept is the holder redeeming the code of an invitation.
-func (p *fakeProvider) accept(ref string) {
-	for _, u := range p.users {
-		for i := range u.Invitations {
-			if u.Invitations[i].ID == ref {
-				u.Invitations[i].Status = provider.InvitationAccepted
-			}
-		}
-	}
-}
-
-func (p *fakeProvider) Revoke(_ context.Context, ref string) error {
-	if p.failing != nil {
-		return p.failing
-	}
-	for _, u := range p.users {
-		u.Credentials = slices.DeleteFunc(u.Credentials, func(c provider.Credential) bool { return c.ID == ref })
-	}
-	return nil
-}
-
-func (p *fakeProvider) DeleteUser(_ context.Context, id string) error {
-	delete(p.users, id)
-	maps.DeleteFunc(p.emails, func(_, user string) bool { return user == id })
-	return p.failing
-}
-
-func (p *fakeProvider) UpdateUser(context.Context, string, provider.Person) error { return p.failing }
-func (p *fakeProvider) SetPhoto(context.Context, string, credential.Picture) (string, error) {
-	return "photo", p.failing
-}
-func (p *fakeProvider) RemovePhoto(context.Context, string, string) error { return p.failing }
-func (p *fakeProvider) Stock(context.Context, string) (provider.Stock, error) {
-	return provider.Stock{}, p.failing
-}
-func (p *fakeProvider) Feed(context.Context, string, time.Time) (provider.Feed, error) {
-	return provider.Feed{}, p.failing
 }
 
 func eventWithID(id string) events.APIGatewayV2HTTPRequest {

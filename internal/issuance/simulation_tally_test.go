@@ -1,0 +1,168 @@
+package issuance_test
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/worldtest"
+)
+
+// tally counts what all lives of a run have reached, in four columns of cells.
+type tally struct {
+	started time.Time
+	lives   int
+	calls   int
+	counts  map[string]map[string]int // by kind of cell, by cell
+}
+
+const (
+	cellVerdict    = "verdict at a call"
+	cellEvent      = "event"
+	cellStep       = "step"
+	cellTransition = "transition"
+)
+
+func newTally() *tally {
+	return &tally{started: time.Now(), counts: map[string]map[string]int{cellVerdict: {}, cellEvent: {}, cellStep: {}, cellTransition: {}}}
+}
+
+func (y *tally) verdict(v worldtest.Verdict, c worldtest.Call) {
+	y.counts[cellVerdict][verdictCell(v, c)]++
+}
+
+func verdictCell(v worldtest.Verdict, c worldtest.Call) string { return c.Point() + ": " + string(v) }
+
+// step counts a step that is being taken: due, in a row whose work is claimed.
+func (y *tally) step(c credential.Credential, h credential.Holder, item credential.WorkItem, now time.Time) {
+	if !item.Claim.Active(now) {
+		return
+	}
+	if step := credential.Next(c, h, now); step.Kind != credential.StepNone && !step.At.After(now) {
+		y.counts[cellStep][string(step.Kind)]++
+	}
+}
+
+// endOfLife counts what the histories of a life tell.
+func (y *tally) endOfLife(s *simulation) {
+	y.lives++
+	for _, c := range s.Rows() {
+		entries, err := s.Store.History(s.Ctx, c.HolderID, c.ID)
+		if err != nil {
+			s.Fatal(err)
+		}
+		for _, e := range entries {
+			y.counts[cellEvent][string(e.Event)]++
+			if e.From != "" {
+				y.counts[cellTransition][transitionCell(e)]++
+			}
+		}
+	}
+}
+
+// transitionCell names a cell of the matrix and its verdict; all final statuses are one column, as they are there.
+func transitionCell(e credential.HistoryEntry) string {
+	from, to := e.From, e.To
+	if isFinal(from) {
+		from, to = "final", "final"
+	}
+	cell := from + " × " + string(e.Event)
+	switch {
+	case e.Anomaly:
+		return cell + " → anomaly"
+	case e.Late:
+		return cell + " → late"
+	case from == to:
+		return cell + " → noted"
+	}
+	return cell + " → " + to
+}
+
+func isFinal(state string) bool {
+	return slices.Contains(credential.Statuses[1:], credential.Status(state))
+}
+
+// The events that Apply knows.
+var events = []credential.EventKind{
+	credential.EventMailed, credential.EventBounced, credential.EventResent, credential.EventAccepted, credential.EventActivated,
+	credential.EventDeclined, credential.EventExpired, credential.EventGivenToAnother, credential.EventRevokedAtProvider,
+	credential.EventMissingAtProvider, credential.EventRevoke, credential.EventLost, credential.EventStolen, credential.EventVisitEnded,
+	credential.EventRefused, credential.EventDeviceHasProfile, credential.EventSpentIDOffered,
+}
+
+// unreachable lists what no schedule can reach, and why.
+var unreachable = map[string]string{}
+
+// expected lists every cell there is: of the calls and the verdicts they can meet, of the events, of the steps, and of the matrix,
+// which is asked itself what each event does in each state. A cell that changes nothing leaves no trace and is not counted.
+func expected() map[string][]string {
+	cells := map[string][]string{}
+	for _, call := range worldtest.Calls() {
+		for _, v := range append(worldtest.Verdicts(call), kill, stay) {
+			cells[cellVerdict] = append(cells[cellVerdict], verdictCell(v, call))
+		}
+	}
+	for _, e := range append([]credential.EventKind{credential.EventAssigned, credential.EventReserved}, events...) {
+		cells[cellEvent] = append(cells[cellEvent], string(e))
+	}
+	for _, k := range []credential.StepKind{
+		credential.StepEnd, credential.StepSettle, credential.StepRelease, credential.StepIssue, credential.StepMail, credential.StepPicture,
+		credential.StepLook, credential.StepExpire,
+	} {
+		cells[cellStep] = append(cells[cellStep], string(k))
+	}
+	rows := []credential.Credential{
+		{Status: credential.StatusActive, Stage: credential.StageInvited}, {Status: credential.StatusActive, Stage: credential.StageActivating},
+		{Status: credential.StatusActive, Stage: credential.StageActivated, Device: &credential.Device{ID: "phone-a"}},
+	}
+	for _, status := range credential.Statuses[1:] {
+		rows = append(rows, credential.Credential{Status: status})
+	}
+	for _, c := range rows {
+		for _, e := range events {
+			_, entry, err := credential.Apply(c, credential.Event{Kind: e, Device: &credential.Device{ID: "phone-b"}}, time.Time{})
+			if err == nil && entry != nil && !slices.Contains(cells[cellTransition], transitionCell(*entry)) {
+				cells[cellTransition] = append(cells[cellTransition], transitionCell(*entry))
+			}
+		}
+	}
+	return cells
+}
+
+// report prints the tally, and fails the test when a cell was never reached.
+func (y *tally) report(t *testing.T) {
+	took := time.Since(y.started)
+	t.Logf("%d lives, %.1f a second, %d calls, %.0f a second", y.lives, float64(y.lives)/took.Seconds(), y.calls,
+		float64(y.calls)/took.Seconds())
+	enough, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
+	judge := err == nil && enough >= 100*lives && !testing.Short()
+	for kind, cells := range expected() {
+		var lines []string
+		for _, cell := range cells {
+			n := y.counts[kind][cell]
+			_, excused := unreachable[cell]
+			lines = append(lines, fmt.Sprintf("%6d  %s", n, cell))
+			switch {
+			case n == 0 && !excused && judge:
+				t.Errorf("%s: no life reached %q", kind, cell)
+			case n > 0 && excused:
+				t.Errorf("%s: %q was reached %d times, and is said to be out of reach", kind, cell, n)
+			}
+		}
+		for _, cell := range slices.Sorted(maps.Keys(y.counts[kind])) {
+			if !slices.Contains(cells, cell) {
+				lines = append(lines, fmt.Sprintf("%6d  %s (besides)", y.counts[kind][cell], cell))
+			}
+		}
+		t.Logf("%s\n%s", kind, strings.Join(lines, "\n"))
+	}
+	for _, cell := range slices.Sorted(maps.Keys(unreachable)) {
+		t.Logf("out of reach: %s: %s", cell, unreachable[cell])
+	}
+}

@@ -1,0 +1,133 @@
+package issuance_test
+
+import (
+	"slices"
+
+	"pgregory.net/rapid"
+
+	"github.com/mobilecred/mobilecred/internal/worldtest"
+)
+
+// theme is what a life is mostly about: which actions are likely in it, and at which calls it meets trouble. Everything can happen in
+// every life; a theme makes that happen which takes several rare things at once.
+type theme struct {
+	name   string
+	kinds  []string // of calls; none means all
+	likely []string // actions
+	points []worldtest.Call
+}
+
+var themes = []theme{
+	{name: "anything"},
+	{
+		name:   "reservations",
+		kinds:  []string{"search", "read user", "create user", "invite", "Owner", "Ref", "Commit", "Claim", "mail", "list stock"},
+		likely: []string{"assign", "cancel", "spent", "go on", "wait", "replace"},
+	},
+	{
+		name:   "phones and pictures",
+		kinds:  []string{"Slot", "Seen", "Picture", "upload picture", "approve picture", "remove picture", "update user", "SaveWork"},
+		likely: []string{"redeem", "redeem", "fetch", "picture", "picture", "describe", "sweep"},
+	},
+	{
+		name:   "ends",
+		kinds:  []string{"cancel", "revoke", "delete user", "Release", "Claim", "WorkItem", "WorkItems", "Idempotency", "Profile"},
+		likely: []string{"end", "erase", "replace", "redeem", "resend", "sweep"},
+	},
+	{
+		name: "the account",
+		kinds: []string{
+			"token", "feed", "list stock", "read stock", "Stock", "PutStock", "Bookmark", "SetBookmark", "Outage", "SetOutage", "Due", "Profiles",
+		},
+		likely: []string{"sweep", "sweep", "sweep", "outage", "wait", "wait"},
+	},
+}
+
+func drawTheme(t *rapid.T) theme {
+	chosen := pick(t, "theme", themes)
+	for _, call := range worldtest.Calls() {
+		if len(chosen.kinds) == 0 || slices.Contains(chosen.kinds, call.Kind) {
+			chosen.points = append(chosen.points, call)
+		}
+	}
+	// Some lives meet trouble at a few points only, and so often enough for it to coincide.
+	if rapid.Bool().Draw(t, "trouble at a few points only") {
+		points := chosen.points
+		chosen.points = nil
+		for range 3 {
+			chosen.points = append(chosen.points, pick(t, "point", points))
+		}
+	}
+	return chosen
+}
+
+// next lets one of the things happen that can happen next. What the theme makes likely is listed several times.
+func (s *simulation) next() {
+	actions := []action{
+		{"assign", s.assign}, {"go on", s.continueOne}, {"deliver", s.deliver}, {"wait", s.wait}, {"redeem", s.redeem},
+		{"sweep", s.sweepOnce}, {"cancel", s.providerCancels}, {"fetch", s.fetch}, {"remove phone", s.removePhone}, {"resend", s.resend},
+		{"replace", s.replace}, {"end", s.endOne}, {"describe", s.describe}, {"picture", s.picture}, {"erase", s.erase},
+		{"provider revokes", s.providerRevokes}, {"provider reassigns", s.providerReassigns}, {"outage", s.beginOrEndOutage},
+		{"spent", s.spendElsewhere}, {"false report", s.falseReport},
+	}
+	times := map[string]int{"assign": 3, "go on": 3, "deliver": 3, "wait": 2, "redeem": 2, "sweep": 2}
+	for _, name := range s.theme.likely {
+		times[name] += 2
+	}
+	for _, a := range slices.Clone(actions) {
+		for range times[a.name] {
+			actions = append(actions, a)
+		}
+	}
+	for range 20 {
+		if s.try(pick(s.t, "action", actions)) {
+			return
+		}
+	}
+}
+
+// notNow is what an action panics with that cannot happen in the world as it is.
+type notNow struct{}
+
+// try lets an action happen; false when it cannot happen now.
+func (s *simulation) try(a action) (happened bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(notNow); !ok {
+				panic(r)
+			}
+			happened = false
+		}
+	}()
+	a.do()
+	return true
+}
+
+type action struct {
+	name string
+	do   func()
+}
+
+// String implements fmt.Stringer, for the story of a failure.
+func (a action) String() string { return a.name }
+
+// upTo draws a number from 0 to most, each as likely as the others: rapid's own numbers, and its choices from lists, are mostly
+// small, so that what is late in a list would hardly ever be drawn.
+func upTo(t *rapid.T, label string, most int) int {
+	const digits = 10
+	return rapid.Custom(func(t *rapid.T) int {
+		n := 0
+		for range digits {
+			n *= 2
+			if rapid.Bool().Draw(t, "") {
+				n++
+			}
+		}
+		return n * (most + 1) >> digits
+	}).Draw(t, label)
+}
+
+// pick draws one of a list, each as likely as the others.
+func pick[T any](t *rapid.T, label string, from []T) T {
+	return from[upTo(t, label, len(from)-1)]
+}

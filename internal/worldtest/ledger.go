@@ -1,0 +1,149 @@
+package worldtest
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/provider"
+)
+
+// ledger is what a world remembers of its own past, to hold the service's memory against.
+type ledger struct {
+	last  map[string]credential.Credential // by credential, as it was when last looked at
+	spent map[string]string                // by account and mobile ID: the credential that was activated with it
+
+	mu sync.Mutex
+	// foreign names the users, invitations and credentials that the provider's administrators made.
+	foreign map[string]bool
+	// cancelled names the invitations that a holder declined or the provider's administrators cancelled.
+	cancelled map[string]bool
+	// newest is the newest picture uploaded for a user, and recorded holds the pictures whose names the service has written down.
+	newest   map[string]string
+	recorded map[string]bool
+}
+
+func newLedger() ledger {
+	return ledger{
+		last: map[string]credential.Credential{}, spent: map[string]string{}, foreign: map[string]bool{}, cancelled: map[string]bool{}, newest: map[string]string{},
+		recorded: map[string]bool{},
+	}
+}
+
+func name(parts ...string) string { return strings.Join(parts, " ") }
+
+// uploaded notes the picture that the provider has just been given for a user; the answer can be read again afterwards.
+func (l *ledger) uploaded(account string, r *http.Request, resp *http.Response) {
+	body, err := io.ReadAll(resp.Body)
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	var picture struct {
+		ID json.Number `json:"id"`
+	}
+	if err != nil || resp.StatusCode != http.StatusCreated || json.Unmarshal(body, &picture) != nil {
+		return
+	}
+	_, path, _ := strings.Cut(r.URL.Path, "/users/")
+	user, _, _ := strings.Cut(path, "/")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.newest[name(account, user)] = picture.ID.String()
+}
+
+// record notes a picture that the service has written down.
+func (l *ledger) record(item credential.WorkItem) {
+	if item.PictureRef == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.recorded[name(item.Account, item.UserID, item.PictureRef)] = true
+}
+
+// isNameless says whether the picture a user has was uploaded without the service ever learning its name: then the service cannot
+// remove it.
+func (l *ledger) isNameless(account, userID string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	newest := l.newest[name(account, userID)]
+	return newest != "" && !l.recorded[name(account, userID, newest)]
+}
+
+func (l *ledger) isForeign(account, kind, id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.foreign[name(account, kind, id)]
+}
+
+// IsForeignInvitation says whether an invitation was made by the provider's administrators, in Reassign.
+func (w *World) IsForeignInvitation(account, ref string) bool {
+	return w.ledger.isForeign(account, "invitation", ref)
+}
+
+// Reassign is the provider giving a mobile ID to another person, a holder of ours or a stranger, by its externalId there. The world
+// remembers that what comes of it is no work of the service.
+func (w *World) Reassign(account, mobileID, externalID string) error {
+	w.Helper()
+	a := w.accounts[account]
+	before := map[string]bool{}
+	for _, u := range a.sim.State().Users {
+		before[u.ID] = true
+	}
+	if err := a.sim.Reassign(mobileID, externalID); err != nil {
+		return err
+	}
+	for _, u := range a.sim.State().Users {
+		if u.ExternalID != externalID {
+			continue
+		}
+		user, err := a.client.User(w.Ctx, u.ID)
+		if err != nil {
+			return err
+		}
+		w.ledger.noteForeign(account, user, mobileID, !before[u.ID])
+		break
+	}
+	w.Settle()
+	return nil
+}
+
+// noteForeign notes the newest invitation of a user, and the newest reservation of a mobile ID, as foreign; the user, too, when it
+// is new.
+func (l *ledger) noteForeign(account string, u provider.User, mobileID string, isNew bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	newest := ""
+	for _, k := range u.Credentials {
+		if k.MobileID.ID == mobileID && k.Device == nil && k.ID > newest {
+			newest = k.ID
+		}
+	}
+	invitation := slices.MaxFunc(u.Invitations, func(a, b provider.Invitation) int { return cmp.Compare(a.ID, b.ID) })
+	l.foreign[name(account, "credential", newest)] = true
+	l.foreign[name(account, "invitation", invitation.ID)] = true
+	if isNew {
+		l.foreign[name(account, "user", u.ID)] = true
+	}
+}
+
+// Cancel is the holder declining an invitation, or an administrator of the provider cancelling it. The world remembers it: without it
+// no credential may end as declined.
+func (w *World) Cancel(account, code string) error {
+	w.Helper()
+	a := w.accounts[account]
+	invitation, known := a.sim.Invitation(code)
+	if err := a.sim.Cancel(code); err != nil {
+		return err
+	}
+	if known {
+		w.ledger.mu.Lock()
+		defer w.ledger.mu.Unlock()
+		w.ledger.cancelled[name(account, invitation.ID)] = true
+	}
+	return nil
+}
