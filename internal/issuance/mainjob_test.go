@@ -122,7 +122,7 @@ func TestEverySwitchOfTheProvider(t *testing.T) {
 		}
 		w.CheckCalm()
 		declined := w.Invited("E-3")
-		if err := w.Sim.Decline(w.CodeOf(declined)); err != nil {
+		if err := w.Cancel(account, w.CodeOf(declined)); err != nil {
 			t.Fatal(err)
 		}
 		w.Settle()

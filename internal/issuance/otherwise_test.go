@@ -18,7 +18,7 @@ import (
 func TestADeclinedMobileIDGoesToTheNext(t *testing.T) {
 	w := newWorld(t)
 	c := w.Invited("E-1")
-	w.Must(w.Sim.Decline(w.CodeOf(c)))
+	w.Must(w.Cancel(account, w.CodeOf(c)))
 	c = w.Expect(c, "declined", credential.ReasonCancelledAtProvider)
 	if c.Invitation.Status != credential.InvitationDeclined || c.Invitation.Code != "" {
 		t.Errorf("%+v", c.Invitation)
@@ -109,7 +109,7 @@ func TestReassignmentIsHeardFoundOrMet(t *testing.T) {
 		w := newWorld(t)
 		c := w.Invited("E-1")
 		w.LoseCallbacks()
-		w.Must(w.Sim.Cancel(w.CodeOf(c)))
+		w.Must(w.Cancel(account, w.CodeOf(c)))
 		winner := w.Invited("E-2")
 		if winner.Mobile.ID != c.Mobile.ID {
 			t.Fatalf("the next got %s", winner.Mobile.ID)
@@ -129,7 +129,7 @@ func TestReassignmentIsHeardFoundOrMet(t *testing.T) {
 		w := newWorld(t)
 		c := w.Invited("E-1")
 		w.LoseCallbacks()
-		w.Must(w.Sim.Cancel(w.CodeOf(c)))
+		w.Must(w.Cancel(account, w.CodeOf(c)))
 		winner := w.Assign("E-1")
 		w.Expect(c, "reassigned", credential.ReasonTakenOver)
 		w.Expect(winner, "invited", "")
@@ -160,7 +160,7 @@ func TestATakeOverWaitsWhileSomebodyActsForTheLoser(t *testing.T) {
 	w := newWorld(t)
 	c := w.Invited("E-1")
 	w.LoseCallbacks()
-	w.Must(w.Sim.Cancel(w.CodeOf(c)))
+	w.Must(w.Cancel(account, w.CodeOf(c)))
 	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)}, w.Now(), false)
 	w.Must(err)
 	w.PutHolder("E-2")
@@ -224,7 +224,7 @@ func TestNothingThatIsSaidOfAnActivatedIDMovesIt(t *testing.T) {
 				return err
 			}
 			w.Settle()
-			return w.Sim.Redeem("phone-b", codeAtProvider(w, "stranger"))
+			return w.Sim.Redeem("phone-b", w.CodeAtProvider(account, "stranger"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -244,22 +244,6 @@ func TestNothingThatIsSaidOfAnActivatedIDMovesIt(t *testing.T) {
 			}
 		})
 	}
-}
-
-// codeAtProvider is the code of the only invitation of a user we know nothing of.
-func codeAtProvider(w *worldtest.World, externalID string) string {
-	w.Helper()
-	for _, u := range w.Sim.State().Users {
-		if u.ExternalID == externalID {
-			user, err := w.Client.User(w.Ctx, u.ID)
-			if err != nil {
-				w.Fatal(err)
-			}
-			return user.Invitations[0].Code.Reveal()
-		}
-	}
-	w.Fatalf("no user %s", externalID)
-	return ""
 }
 
 func TestRevokedAtTheProvider(t *testing.T) {
@@ -497,7 +481,7 @@ func TestOrderRepetitionAndLossOfReportsDoNotMatter(t *testing.T) {
 	c := w.Invited("E-1")
 	d := w.Invited("E-2")
 	w.Redeem(c, "phone-a")
-	w.Must(w.Sim.Decline(w.CodeOf(d)))
+	w.Must(w.Cancel(account, w.CodeOf(d)))
 	feed, err := w.Client.Feed(w.Ctx, "", w.Now().Add(-time.Hour))
 	w.Must(err)
 	facts := slices.Clone(feed.Users)

@@ -81,7 +81,7 @@ func TestADoubtIsNotSettledWithTheAnswerToAnother(t *testing.T) {
 	w.Break("reserve", "timeout", "before", 1)
 	nothing := w.Assign("E-2")
 	w.LoseCallbacks()
-	w.Must(w.Sim.Cancel(w.CodeOf(loser)))
+	w.Must(w.Cancel(account, w.CodeOf(loser)))
 	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)}, w.Now(), false)
 	w.Must(err)
 	winner := w.Assign("E-2") // has an answer, which waits for the claim

@@ -18,7 +18,7 @@ import (
 func (s *simulation) holderID() string { return pick(s.t, "holder", s.people) }
 
 func (s *simulation) phone() string {
-	return pick(s.t, "phone", []string{"phone-a", "phone-b"})
+	return pick(s.t, "phone", []string{"phone-a", "phone-b", "phone-c"})
 }
 
 func (s *simulation) account() string { return pick(s.t, "account", s.Accounts()) }
@@ -207,17 +207,18 @@ func (s *simulation) isUserLost(holderID string) bool {
 
 func (s *simulation) picture() {
 	id := s.holderID()
-	if upTo(s.t, "none", 2) == 2 {
-		s.doNoting("no picture "+id, &holderChange{holderID: id}, func(p *issuance.Service) error {
-			return p.RemovePicture(s.Ctx, id, s.Portal)
-		})
-		return
+	change := func(p *issuance.Service) error { return p.RemovePicture(s.Ctx, id, s.Portal) }
+	name := "no picture "
+	if upTo(s.t, "none", 2) < 2 {
+		s.pictures++
+		picture := credential.Picture{ContentType: "image/jpeg", Data: portrait, Hash: fmt.Sprint("p", s.pictures)}
+		change = func(p *issuance.Service) error { return p.PutPicture(s.Ctx, id, picture, s.Portal) }
+		name = "picture "
 	}
-	s.pictures++
-	picture := credential.Picture{ContentType: "image/jpeg", Data: portrait, Hash: fmt.Sprint("p", s.pictures)}
-	s.doNoting("picture "+id, &holderChange{holderID: id}, func(p *issuance.Service) error {
-		return p.PutPicture(s.Ctx, id, picture, s.Portal)
-	})
+	s.doNoting(name+id, &holderChange{holderID: id}, change)
+	if upTo(s.t, "a sweep follows", 1) == 1 && len(s.stopped) < mostAtOnce {
+		s.sweepOnce()
+	}
 }
 
 func (s *simulation) erase() {
@@ -250,7 +251,11 @@ func (s *simulation) providerReassigns() {
 	}) { // the very same once more, under another reference
 		panic(notNow{})
 	}
-	s.Log("provider reassigns ", c.Mobile.ID, " to ", to, " ", s.Reassign(c.Account, c.Mobile.ID, to))
+	err := s.Reassign(c.Account, c.Mobile.ID, to)
+	s.Log("provider reassigns ", c.Mobile.ID, " to ", to, " ", err)
+	if err == nil && to == "stranger" && upTo(s.t, "the stranger redeems it", 1) == 1 {
+		s.Log("the stranger redeems it ", s.SimOf(c.Account).Redeem("phone-s", s.CodeAtProvider(c.Account, to)))
+	}
 }
 
 func (s *simulation) beginOrEndOutage() {

@@ -74,7 +74,7 @@ type schedule struct {
 
 func newSchedule(t *rapid.T) *schedule {
 	s := &schedule{parked: make(chan struct{}), outage: map[string]bool{}, theme: drawTheme(t)}
-	for range pick(t, "plans", []int{0, 4, 8, 16, 24}) {
+	for range pick(t, "plans", []int{0, 8, 16, 16, 24, 24, 48, 48}) {
 		s.plans = append(s.plans, s.newPlan(t))
 	}
 	return s

@@ -97,7 +97,15 @@ var events = []credential.EventKind{
 }
 
 // unreachable lists what no schedule can reach, and why.
-var unreachable = map[string]string{}
+var unreachable = map[string]string{
+	"bounced":                                 "no function hears of bounces yet",
+	"invited × bounced → noted":               "no function hears of bounces yet",
+	"final × bounced → late":                  "no function hears of bounces yet",
+	"final × resent → late":                   "Resend is refused unless the very revision it writes on is invited",
+	"final × declined → late":                 "what is read of the user of a final credential never says that it was declined",
+	"activating × spent_id_offered → anomaly": "an ID is offered only to a credential without one, which no phone can have accepted",
+	"activated × spent_id_offered → anomaly":  "an ID is offered only to a credential without one, which no phone can have accepted",
+}
 
 // expected lists every cell there is: of the calls and the verdicts they can meet, of the events, of the steps, and of the matrix,
 // which is asked itself what each event does in each state. A cell that changes nothing leaves no trace and is not counted.
@@ -141,7 +149,7 @@ func (y *tally) report(t *testing.T) {
 	t.Logf("%d lives, %.1f a second, %d calls, %.0f a second", y.lives, float64(y.lives)/took.Seconds(), y.calls,
 		float64(y.calls)/took.Seconds())
 	enough, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
-	judge := err == nil && enough >= 100*lives && !testing.Short()
+	judge := err == nil && enough >= lives && !testing.Short()
 	for kind, cells := range expected() {
 		var lines []string
 		for _, cell := range cells {

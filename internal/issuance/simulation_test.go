@@ -3,6 +3,7 @@ package issuance_test
 import (
 	"context"
 	"flag"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"testing"
@@ -68,7 +69,7 @@ func newSimulation(t *rapid.T, tally *tally) *simulation {
 		s.profiles["annex"] = "globex"
 	}
 	s.people = []string{"E-1", "V-3", "E-2"}[:1+upTo(t, "people", 2)]
-	pool := 2 + upTo(t, "pool", 4)
+	pool := 3 + upTo(t, "pool", 3)
 	s.World = worldtest.New(t, func(o *worldtest.Options) {
 		o.Accounts, o.Pools, o.Weather = accounts, map[string]int{part: pool, part2: 3}, s
 		o.Log = slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})
@@ -91,8 +92,29 @@ func newSimulation(t *rapid.T, tally *tally) *simulation {
 		}
 	}
 	s.calmSweep(0) // from here on the provider's feed is read
+	for i, id := range s.people {
+		s.begin(id, fmt.Sprint("phone-", "abc"[i:i+1]))
+	}
 	s.serene = false
 	return s
+}
+
+// begin gives a holder what it has at the beginning of a life.
+func (s *simulation) begin(id, phone string) {
+	has := pick(s.t, "begins with", s.theme.begins)
+	if has == nothing {
+		return
+	}
+	if has == aBadgeWithPicture {
+		s.pictures++
+		picture := credential.Picture{ContentType: "image/jpeg", Data: portrait, Hash: fmt.Sprint("p", s.pictures)}
+		s.Must(s.Service.PutPicture(s.Ctx, id, picture, s.Portal))
+	}
+	c := s.Assign(id)
+	if has != anInvitation {
+		s.Must(s.SimOf(c.Account).Redeem(phone, s.CodeOf(c)))
+		s.calmSweep(61 * time.Second)
+	}
 }
 
 // receive is the webhook: it takes every callback at once.

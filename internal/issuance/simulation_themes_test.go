@@ -14,6 +14,7 @@ type theme struct {
 	name   string
 	kinds  []string // of calls; none means all
 	likely []string // actions
+	begins []string // what its holders have at the beginning; none means anything
 	points []worldtest.Call
 }
 
@@ -21,27 +22,56 @@ var themes = []theme{
 	{name: "anything"},
 	{
 		name:   "reservations",
-		kinds:  []string{"search", "read user", "create user", "invite", "Owner", "Ref", "Commit", "Claim", "mail", "list stock"},
+		kinds:  []string{"search", "read user", "create user", "invite", "Owner", "Ref", "Commit", "Claim", "mail", "list stock", "pause"},
 		likely: []string{"assign", "cancel", "spent", "go on", "wait", "replace"},
 	},
 	{
-		name:   "phones and pictures",
-		kinds:  []string{"Slot", "Seen", "Picture", "upload picture", "approve picture", "remove picture", "update user", "SaveWork"},
-		likely: []string{"redeem", "redeem", "fetch", "picture", "picture", "describe", "sweep"},
+		name:   "doubts and contests",
+		kinds:  []string{"invite", "Commit", "Claim"},
+		likely: []string{"oversleep", "oversleep", "contest", "contest", "cancel", "go on", "wait", "sweep", "end", "redeem"},
+	},
+	{
+		name:   "phones",
+		kinds:  []string{"Slot", "Seen", "update user", "SaveWork", "pause"},
+		likely: []string{"redeem", "redeem", "fetch", "remove phone", "describe", "describe", "sweep", "sweep", "false report"},
+		begins: []string{anInvitation, aBadge},
+	},
+	{
+		name:   "pictures",
+		kinds:  []string{"Picture", "upload picture", "approve picture", "approve picture", "remove picture"},
+		likely: []string{"picture", "picture", "picture", "redeem", "sweep", "sweep"},
+		begins: []string{aBadge, aBadgeWithPicture},
 	},
 	{
 		name:   "ends",
-		kinds:  []string{"cancel", "revoke", "delete user", "Release", "Claim", "WorkItem", "WorkItems", "Idempotency", "Profile"},
-		likely: []string{"end", "erase", "replace", "redeem", "resend", "sweep"},
+		kinds:  []string{"cancel", "revoke", "Release", "WorkItem", "WorkItems", "Idempotency", "mail", "pause"},
+		likely: []string{"end", "end", "replace", "redeem", "resend", "go on", "sweep"},
 	},
 	{
-		name: "the account",
-		kinds: []string{
-			"token", "feed", "list stock", "read stock", "Stock", "PutStock", "Bookmark", "SetBookmark", "Outage", "SetOutage", "Due", "Profiles",
-		},
+		name:   "coming and going",
+		kinds:  []string{"delete user", "create user", "search"},
+		likely: []string{"erase", "erase", "describe", "describe", "assign", "assign", "sweep"},
+		begins: []string{nothing},
+	},
+	{
+		name:   "the account",
+		kinds:  []string{"token", "feed", "Bookmark", "SetBookmark", "Outage", "SetOutage", "Due", "Profiles"},
 		likely: []string{"sweep", "sweep", "sweep", "outage", "wait", "wait"},
 	},
+	{
+		name:   "the stock",
+		kinds:  []string{"list stock", "read stock", "Stock", "PutStock"},
+		likely: []string{"sweep", "sweep", "sweep", "wait", "wait"},
+	},
 }
+
+// What a holder can have at the beginning of a life.
+const (
+	nothing           = "nothing"
+	anInvitation      = "an invitation"
+	aBadge            = "a badge"
+	aBadgeWithPicture = "a badge with a picture"
+)
 
 func drawTheme(t *rapid.T) theme {
 	chosen := pick(t, "theme", themes)
@@ -49,6 +79,9 @@ func drawTheme(t *rapid.T) theme {
 		if len(chosen.kinds) == 0 || slices.Contains(chosen.kinds, call.Kind) {
 			chosen.points = append(chosen.points, call)
 		}
+	}
+	if len(chosen.begins) == 0 {
+		chosen.begins = []string{nothing, anInvitation, aBadge, aBadgeWithPicture}
 	}
 	// Some lives meet trouble at a few points only, and so often enough for it to coincide.
 	if rapid.Bool().Draw(t, "trouble at a few points only") {
@@ -68,7 +101,7 @@ func (s *simulation) next() {
 		{"sweep", s.sweepOnce}, {"cancel", s.providerCancels}, {"fetch", s.fetch}, {"remove phone", s.removePhone}, {"resend", s.resend},
 		{"replace", s.replace}, {"end", s.endOne}, {"describe", s.describe}, {"picture", s.picture}, {"erase", s.erase},
 		{"provider revokes", s.providerRevokes}, {"provider reassigns", s.providerReassigns}, {"outage", s.beginOrEndOutage},
-		{"spent", s.spendElsewhere}, {"false report", s.falseReport},
+		{"spent", s.spendElsewhere}, {"false report", s.falseReport}, {"oversleep", s.oversleep}, {"contest", s.contest},
 	}
 	times := map[string]int{"assign": 3, "go on": 3, "deliver": 3, "wait": 2, "redeem": 2, "sweep": 2}
 	for _, name := range s.theme.likely {

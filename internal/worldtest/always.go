@@ -98,6 +98,9 @@ func (w *World) checkStep(was, c credential.Credential) {
 	if c.Invitation.Code != "" && (!c.IsLive() || c.Stage != credential.StageInvited) {
 		w.Fatalf("%s is %s and has its code", c.ID, c.State())
 	}
+	if c.Reason == credential.ReasonCancelledAtProvider && !w.ledger.wasCancelled(c.Account, c.InvitationRef) {
+		w.Fatalf("%s is %s, and its invitation %s was cancelled by nothing but ourselves", c.ID, c.Status, c.InvitationRef)
+	}
 	w.checkHistory(was, c)
 }
 

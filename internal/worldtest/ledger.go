@@ -131,6 +131,12 @@ func (l *ledger) noteForeign(account string, u provider.User, mobileID string, i
 	}
 }
 
+func (l *ledger) wasCancelled(account, invitationRef string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cancelled[name(account, invitationRef)]
+}
+
 // Cancel is the holder declining an invitation, or an administrator of the provider cancelling it. The world remembers it: without it
 // no credential may end as declined.
 func (w *World) Cancel(account, code string) error {
@@ -146,4 +152,21 @@ func (w *World) Cancel(account, code string) error {
 		w.ledger.cancelled[name(account, invitation.ID)] = true
 	}
 	return nil
+}
+
+// CodeAtProvider is the code of the newest invitation of a user, by its externalId, as the provider shows it.
+func (w *World) CodeAtProvider(account, externalID string) string {
+	w.Helper()
+	for _, u := range w.accounts[account].sim.State().Users {
+		if u.ExternalID != externalID {
+			continue
+		}
+		user, err := w.accounts[account].client.User(w.Ctx, u.ID)
+		if err != nil {
+			w.Fatal(err)
+		}
+		return user.Invitations[len(user.Invitations)-1].Code.Reveal()
+	}
+	w.Fatalf("no user %s", externalID)
+	return ""
 }
