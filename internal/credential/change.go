@@ -27,6 +27,9 @@ type Owner struct {
 	Revision     int64      `json:"revision"`
 }
 
+// IsHeldBy says whether a credential holds the mobile ID: it is reserved for it, and was never activated.
+func (o Owner) IsHeldBy(c Credential) bool { return o.State == OwnerHeld && o.CredentialID == c.ID }
+
 // RefKind is a kind of provider record.
 type RefKind string
 

@@ -167,8 +167,9 @@ type Doubt struct {
 	UserID      string    `json:"userId,omitempty"` // empty: the provider had no such user
 	Invitations []string  `json:"invitations,omitempty"`
 	Credentials []string  `json:"credentials,omitempty"`
-	// Obtained is set when the answer is known but cannot be acted on yet, because the loser of a take-over is being worked on.
-	Obtained *Reserved `json:"obtained,omitempty"`
+	// Answer is set when the answer is known but cannot be acted on yet, because another process is working for the
+	// loser of a take-over.
+	Answer *Reserved `json:"obtained,omitempty"`
 }
 
 // Retry counts refusals of one kind of step; only that step waits.

@@ -63,7 +63,7 @@ func outstanding(c Credential, h Holder) []Step {
 	}
 	if c.Reservation == ReservationInDoubt {
 		at := always
-		if c.Doubt != nil && c.Doubt.Obtained == nil {
+		if c.Doubt != nil && c.Doubt.Answer == nil {
 			at = c.Doubt.At.Add(settleAfter)
 		}
 		add(StepSettle, at)
