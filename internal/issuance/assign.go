@@ -10,8 +10,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// Assign gives a holder a new credential and sends the invitation. The result's invitation is sent, or still pending when
-// the provider or the mail has to be tried again: the sweep goes on from there. Refusals: CodeHolderNotFound,
+// Assign gives a holder a new credential and sends the invitation. The result's invitation is sent, or still pending
+// when the provider or the mail has to be tried again: the sweep goes on from there. Refusals: CodeHolderNotFound,
 // CodeHolderBeingErased, CodeValidationFailed (R1), CodeProfileNotFound, CodeProfileRequired (R2), CodeInvalidState
 // (retired profile, visit over), CodeNoLicenceLeft and CodeEmailInUse (both with the failed credential's id),
 // CodeIdempotencyKeyReused.

@@ -97,7 +97,10 @@ func (ch *change) row(c credential.Credential) credential.Credential {
 // record adds what an event does to a credential: the row and its history entry. It returns the credential as it will
 // be; the entry is nil when the event changes nothing, and then nothing is added. The process that works on the row
 // itself records, for it looks at the row again anyway; every other one applies.
-func (ch *change) record(c credential.Credential, e credential.Event) (credential.Credential, *credential.HistoryEntry, error) {
+func (ch *change) record(
+	c credential.Credential,
+	e credential.Event,
+) (credential.Credential, *credential.HistoryEntry, error) {
 	c, entry, err := credential.Apply(c, e, ch.written.At)
 	if err != nil || entry == nil {
 		return c, nil, err
@@ -108,7 +111,10 @@ func (ch *change) record(c credential.Credential, e credential.Event) (credentia
 }
 
 // apply adds what record does, and the wish for the work that follows.
-func (ch *change) apply(c credential.Credential, e credential.Event) (credential.Credential, *credential.HistoryEntry, error) {
+func (ch *change) apply(
+	c credential.Credential,
+	e credential.Event,
+) (credential.Credential, *credential.HistoryEntry, error) {
 	c, entry, err := ch.record(c, e)
 	if entry != nil {
 		ch.touch(c)
@@ -170,12 +176,13 @@ func (ch *change) refer(c credential.Credential) {
 // own writes that a credential has its mobile ID, held or spent. revision is what was read of the owner.
 func (ch *change) own(c credential.Credential, state credential.OwnerState, revision int64) {
 	ch.owner(credential.Owner{
-		Account: c.Account, MobileID: c.Mobile.ID, State: state, HolderID: c.HolderID, CredentialID: c.ID, Revision: revision,
+		Account: c.Account, MobileID: c.Mobile.ID, State: state, HolderID: c.HolderID, CredentialID: c.ID,
+		Revision: revision,
 	})
 }
 
-// disown writes that a credential no longer has its mobile ID, which is released or foreign now. Nothing is written when
-// another credential has it, or when it is spent (R5).
+// disown writes that a credential no longer has its mobile ID, which is released or foreign now. Nothing is written
+// when another credential has it, or when it is spent (R5).
 func (ch *change) disown(ctx context.Context, c credential.Credential, state credential.OwnerState) error {
 	if c.Mobile == nil {
 		return nil
@@ -215,7 +222,10 @@ func (ch *change) touch(c credential.Credential) {
 
 // whileUnclaimed makes the change depend on no process having the claim to work for a credential's holder.
 func (ch *change) whileUnclaimed(c credential.Credential) {
-	ch.written.Touch = append(ch.written.Touch, credential.Touch{HolderID: c.HolderID, Account: c.Account, Unclaimed: true})
+	ch.written.Touch = append(
+		ch.written.Touch,
+		credential.Touch{HolderID: c.HolderID, Account: c.Account, Unclaimed: true},
+	)
 }
 
 // touchAccount asks for work for a holder at one account.
@@ -248,11 +258,17 @@ func (ch *change) note(entry credential.HistoryEntry) {
 // amend edits the row and the history entry of a credential that the change already writes.
 func (ch *change) amend(credentialID string, edit func(*credential.Credential, *credential.HistoryEntry)) {
 	i := slices.IndexFunc(ch.written.Credentials, func(c credential.Credential) bool { return c.ID == credentialID })
-	j := slices.IndexFunc(ch.written.History, func(e credential.HistoryEntry) bool { return e.CredentialID == credentialID })
+	j := slices.IndexFunc(
+		ch.written.History,
+		func(e credential.HistoryEntry) bool { return e.CredentialID == credentialID },
+	)
 	edit(&ch.written.Credentials[i], &ch.written.History[j])
 }
 
 // writes says whether the change writes a credential.
 func (ch *change) writes(credentialID string) bool {
-	return slices.ContainsFunc(ch.written.Credentials, func(c credential.Credential) bool { return c.ID == credentialID })
+	return slices.ContainsFunc(
+		ch.written.Credentials,
+		func(c credential.Credential) bool { return c.ID == credentialID },
+	)
 }

@@ -16,8 +16,8 @@ var (
 	errNoHolder    = credential.Refuse(credential.CodeHolderNotFound, "There is no holder with this id.")
 )
 
-// PutProfile creates or replaces a profile; putting a retired one brings it back. Refusals: CodeImmutable when account or
-// part number would change, CodePartNumberInUse, CodeRevisionMismatch.
+// PutProfile creates or replaces a profile; putting a retired one brings it back. Refusals: CodeImmutable when account
+// or part number would change, CodePartNumberInUse, CodeRevisionMismatch.
 func (s *Service) PutProfile(
 	ctx context.Context, cmd credential.PutProfile,
 ) (p credential.Profile, created bool, err error) {
@@ -39,7 +39,8 @@ func (s *Service) PutProfile(
 		} else {
 			if fields := immutableFields(known, p); fields != nil {
 				return &credential.Error{
-					Code: credential.CodeImmutable, Detail: "Account and part number of a profile cannot change.", Fields: fields,
+					Code: credential.CodeImmutable, Detail: "Account and part number of a profile cannot change.",
+					Fields: fields,
 				}
 			}
 			if isSameProfile(p, known) {
@@ -234,8 +235,8 @@ func (s *Service) changeHolder(
 	})
 }
 
-// touchNewAccounts asks for work at accounts that the holder became known at while its change was being decided: another
-// process at work there may have read the holder as it was before.
+// touchNewAccounts asks for work at accounts that the holder became known at while its change was being decided:
+// another process at work there may have read the holder as it was before.
 func (s *Service) touchNewAccounts(ctx context.Context, decided *change, holderID string) error {
 	ch := s.begin()
 	if _, err := ch.touchEveryAccount(ctx, holderID); err != nil {

@@ -37,8 +37,8 @@ func (s *Service) End(ctx context.Context, cmd credential.End) (credential.Resul
 }
 
 // Replace issues a new credential of the same profile. Lost and stolen end the old one in the transaction that creates
-// the new (R6); an upgrade ends it in the one that records the new reservation, so that running out of licences leaves it
-// as it is. Refusals: as Assign, and CodeInvalidState when the old credential is final.
+// the new (R6); an upgrade ends it in the one that records the new reservation, so that running out of licences leaves
+// it as it is. Refusals: as Assign, and CodeInvalidState when the old credential is final.
 func (s *Service) Replace(ctx context.Context, cmd credential.Replace) (credential.Result, error) {
 	return s.carryOut(ctx, cmd.Request, cmd.HolderID, func(ch *change) (c credential.Credential, err error) {
 		_, old, err := s.credential(ctx, cmd.HolderID, cmd.CredentialID)
@@ -46,7 +46,10 @@ func (s *Service) Replace(ctx context.Context, cmd credential.Replace) (credenti
 			return c, err
 		}
 		if !old.IsLive() {
-			return c, credential.Refuse(credential.CodeInvalidState, "The credential is "+string(old.Status)+" already.")
+			return c, credential.Refuse(
+				credential.CodeInvalidState,
+				"The credential is "+string(old.Status)+" already.",
+			)
 		}
 		holder, err := s.assignee(ctx, credential.Assign{HolderID: cmd.HolderID}, ch)
 		if err != nil {
@@ -69,8 +72,8 @@ func (s *Service) Replace(ctx context.Context, cmd credential.Replace) (credenti
 	})
 }
 
-// Erase begins to erase a holder: every credential is revoked at the provider, the provider's user removed, and then all
-// personal data here. Until then the holder shows that it is being erased. Refusal: CodeHolderNotFound.
+// Erase begins to erase a holder: every credential is revoked at the provider, the provider's user removed, and then
+// all personal data here. Until then the holder shows that it is being erased. Refusal: CodeHolderNotFound.
 func (s *Service) Erase(ctx context.Context, holderID string, r credential.Request) error {
 	if err := s.untilNoConflict(ctx, func() error { return s.beginErasing(ctx, holderID) }); err != nil {
 		return err
@@ -103,8 +106,8 @@ func (s *Service) beginErasing(ctx context.Context, holderID string) error {
 		return err
 	}
 	if !known {
-		// The holder was never assigned anything. The sweep of some account must finish the erasure all the same, should
-		// this process be killed before it does.
+		// The holder was never assigned anything. The sweep of some account must finish the erasure all the same,
+		// should this process be killed before it does.
 		profiles, err := s.Store.Profiles(ctx)
 		if err != nil {
 			return err

@@ -18,7 +18,8 @@ import (
 // seenFor is how long an anomaly is remembered, so that the same one is not noted twice.
 const seenFor = 30 * 24 * time.Hour
 
-// applyReading writes what a reading means for a row, on the revision of the row that was read before it, and updates c.
+// applyReading writes what a reading means for a row, on the revision of the row that was read before it, and updates
+// c.
 func (s *Service) applyReading(
 	ctx context.Context, c *credential.Credential, r observe.Reading, actor credential.Actor,
 ) error {
@@ -33,8 +34,8 @@ func (s *Service) applyReading(
 }
 
 // applyObserved writes one event that was observed of a row, with everything that has to change together with it: the
-// owner of the mobile ID, the device's slot and the credential that loses it, and, if the reading shows it, the release.
-// u is the row's own user as it was read, nil when it was deleted or not read.
+// owner of the mobile ID, the device's slot and the credential that loses it, and, if the reading shows it, the
+// release. u is the row's own user as it was read, nil when it was deleted or not read.
 func (s *Service) applyObserved(
 	ctx context.Context, c credential.Credential, u *provider.User, e credential.Event, actor credential.Actor,
 ) (credential.Credential, error) {

@@ -2,9 +2,9 @@
 // holders, learns what providers report, and sweeps up whatever is left. It decides the order of outside calls and
 // writes.
 //
-// What belongs here: the use cases, and what they ask of the outside world. What does not: rules about states, which are
-// asked of package credential; what a reading of the provider means (observe); how a store, provider or mailer is spoken
-// to (store, provider and mail with their adapters); and how the portal calls in (webapi).
+// What belongs here: the use cases, and what they ask of the outside world. What does not: rules about states, which
+// are asked of package credential; what a reading of the provider means (observe); how a store, provider or mailer is
+// spoken to (store, provider and mail with their adapters); and how the portal calls in (webapi).
 package issuance
 
 import "github.com/mobilecred/mobilecred/internal/store"

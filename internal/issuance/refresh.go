@@ -12,9 +12,9 @@ import (
 )
 
 // Refresh learns what a provider reports of one of its users: it asks the provider for the truth, once, and brings the
-// rows of that user, and of every other holder concerned, in line with it; then it does what that has made due. Order and
-// repetition of reports do not matter. An error means that the report should come again: a kind of package provider when
-// the provider is in trouble, anything else when the store is.
+// rows of that user, and of every other holder concerned, in line with it; then it does what that has made due. Order
+// and repetition of reports do not matter. An error means that the report should come again: a kind of package provider
+// when the provider is in trouble, anything else when the store is.
 func (s *Service) Refresh(ctx context.Context, facts provider.UserFacts) error {
 	concerned := map[string]bool{}
 	err := s.untilNoConflict(ctx, func() error {
@@ -167,8 +167,8 @@ func (rf *refresh) lastOwner(ctx context.Context, mobileID string) (*credential.
 	return &c, err
 }
 
-// withAnother is for a credential seen in a user where none of our rows explains it: it is that user's, and its mobile ID
-// no longer that of the credential of ours that had it, unless it was accepted (R5, R10).
+// withAnother is for a credential seen in a user where none of our rows explains it: it is that user's, and its mobile
+// ID no longer that of the credential of ours that had it, unless it was accepted (R5, R10).
 func (rf *refresh) withAnother(ctx context.Context, p provider.Provider, k provider.Credential) error {
 	owner, err := rf.Store.Owner(ctx, rf.reported.Account, k.MobileID.ID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {

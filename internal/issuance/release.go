@@ -10,8 +10,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// release gives back what a row must not keep: its own reservation once it is to be gone, and whatever it caused besides.
-// Only reading the users afterwards confirms it; until then the row keeps what it knows.
+// release gives back what a row must not keep: its own reservation once it is to be gone, and whatever it caused
+// besides. Only reading the users afterwards confirms it; until then the row keeps what it knows.
 func (r *run) release(ctx context.Context, c credential.Credential) error {
 	p, err := r.connect(ctx)
 	if err != nil {
@@ -98,7 +98,8 @@ func (r *run) onlyOurs(ctx context.Context, c credential.Credential, t *credenti
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	if has := owner.State == credential.OwnerHeld || owner.State == credential.OwnerSpent; !has || owner.CredentialID != c.ID {
+	isHere := owner.State == credential.OwnerHeld || owner.State == credential.OwnerSpent
+	if !isHere || owner.CredentialID != c.ID {
 		t.Mobile = nil
 	}
 	return nil
@@ -131,8 +132,8 @@ func (r *run) stillHeld(
 	return left, nil
 }
 
-// recordReleased notes on a row that the provider no longer has what c, the row as it was read, had to give back, and on
-// the mobile ID that it is in the pool again.
+// recordReleased notes on a row that the provider no longer has what c, the row as it was read, had to give back, and
+// on the mobile ID that it is in the pool again.
 func (r *run) recordReleased(ctx context.Context, c credential.Credential) error {
 	return r.untilNoConflict(ctx, func() error {
 		row, err := r.Store.Credential(ctx, c.HolderID, c.ID)

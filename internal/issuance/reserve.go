@@ -111,9 +111,9 @@ func (r *run) fail(ctx context.Context, c credential.Credential, reason string) 
 	return err
 }
 
-// recordAnswer records what the provider gave us for the doubt of a row: in one transaction the mobile ID is ours, and no
-// longer that of the credential that had it before (R10). A spent one is kept aside instead (R5). It is recorded whatever
-// the row has come to want: a row that is to be gone has to know what to give back.
+// recordAnswer records what the provider gave us for the doubt of a row: in one transaction the mobile ID is ours, and
+// no longer that of the credential that had it before (R10). A spent one is kept aside instead (R5). It is recorded
+// whatever the row has come to want: a row that is to be gone has to know what to give back.
 func (r *run) recordAnswer(ctx context.Context, c credential.Credential, got credential.Reserved) error {
 	return r.untilNoConflict(ctx, func() error {
 		row, err := r.Store.Credential(ctx, c.HolderID, c.ID)
@@ -158,8 +158,8 @@ func (r *run) recordStray(ctx context.Context, row credential.Credential, got cr
 	return ch.commit(ctx)
 }
 
-// keepAside holds on to a mobile ID that must not be used, so that the provider offers another; after three it gives up.
-// loser is the credential that has it, when that is worth a note in its history.
+// keepAside holds on to a mobile ID that must not be used, so that the provider offers another; after three it gives
+// up. loser is the credential that has it, when that is worth a note in its history.
 func (r *run) keepAside(
 	ctx context.Context, row credential.Credential, got credential.Reserved, loser *credential.Credential,
 ) error {
@@ -195,8 +195,8 @@ func givenToAnother(reason string, actor credential.Actor) credential.Event {
 	return credential.Event{Kind: credential.EventGivenToAnother, Reason: reason, Actor: actor}
 }
 
-// recordFromForeign is for a mobile ID that we believe to be that of a user unknown to us. Either the provider has given
-// it to us since, or it took it from us before we even knew; reading our user tells which.
+// recordFromForeign is for a mobile ID that we believe to be that of a user unknown to us. Either the provider has
+// given it to us since, or it took it from us before we even knew; reading our user tells which.
 func (r *run) recordFromForeign(
 	ctx context.Context, row credential.Credential, got credential.Reserved, owner credential.Owner,
 ) error {
@@ -228,8 +228,8 @@ func (r *run) recordFromForeign(
 }
 
 // takeOver is for a mobile ID that another credential of ours has. If that one is not accepted, it loses the ID in this
-// transaction; if it is, the offer is the provider's mistake. While another process acts for the loser, the answer waits
-// on the row.
+// transaction; if it is, the offer is the provider's mistake. While another process acts for the loser, the answer
+// waits on the row.
 func (r *run) takeOver(
 	ctx context.Context, row credential.Credential, got credential.Reserved, owner credential.Owner,
 ) error {
@@ -339,7 +339,8 @@ func (r *run) endReplaced(ctx context.Context, ch *change, row credential.Creden
 // withReservation makes a reservation the row's own. What was kept aside is of no more use and has to be released.
 func withReservation(row credential.Credential, got credential.Reserved) credential.Credential {
 	row.Reservation, row.Doubt = credential.ReservationHeld, nil
-	row.UserID, row.InvitationRef, row.CredentialRef, row.Mobile = got.UserID, got.InvitationRef, got.CredentialRef, got.Mobile
+	row.UserID, row.InvitationRef, row.CredentialRef, row.Mobile = got.UserID, got.InvitationRef, got.CredentialRef,
+		got.Mobile
 	row.Strays = append(slices.Clone(row.Strays), row.Aside...)
 	row.Aside = nil
 	row.Retry = credential.Retry{}

@@ -14,8 +14,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// Service carries out the use cases. All fields are required but Providers and Mailer, which only the use cases that act
-// outside need: Assign, Resend, Replace, End, Erase, Refresh and Sweep.
+// Service carries out the use cases. All fields are required but Providers and Mailer, which only the use cases that
+// act outside need: Assign, Resend, Replace, End, Erase, Refresh and Sweep.
 type Service struct {
 	Store     Store
 	Providers provider.Providers
@@ -47,8 +47,8 @@ const conflictTries = 12
 
 var conflictBackoff = backoff.Backoff{First: 10 * time.Millisecond, Most: 640 * time.Millisecond}
 
-// untilNoConflict runs f until it meets no conflict, so that f reads and decides anew each time. After too many conflicts
-// the caller is asked to try later.
+// untilNoConflict runs f until it meets no conflict, so that f reads and decides anew each time. After too many
+// conflicts the caller is asked to try later.
 func (s *Service) untilNoConflict(ctx context.Context, f func() error) error {
 	for attempt := range conflictTries {
 		err := f()

@@ -10,8 +10,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// settle finds out what became of a reservation whose answer was lost: whatever the provider's user has now, did not have
-// before, and no other credential claims, is ours.
+// settle finds out what became of a reservation whose answer was lost: whatever the provider's user has now, did not
+// have before, and no other credential claims, is ours.
 func (r *run) settle(ctx context.Context, c credential.Credential) error {
 	if c.Doubt.Answer != nil {
 		return r.recordAnswer(ctx, c, *c.Doubt.Answer)
@@ -33,8 +33,8 @@ func (r *run) settle(ctx context.Context, c credential.Credential) error {
 	case len(invitations) == 1 && len(credentials) == 1:
 		return r.recordAnswer(ctx, c, r.reservedOf(ctx, c, u, invitations[0], credentials[0]))
 	}
-	// The provider does not say which invitation goes with which mobile ID, so one can be picked only when there is one.
-	// All of them go back, and a new one is asked for.
+	// The provider does not say which invitation goes with which mobile ID, so one can be picked only when there is
+	// one. All of them go back, and a new one is asked for.
 	return r.edit(ctx, c, func(newest *credential.Credential) bool {
 		if !isSameDoubt(*newest, c) {
 			return false
@@ -46,7 +46,11 @@ func (r *run) settle(ctx context.Context, c credential.Credential) error {
 }
 
 // straysOf makes reservations to be released of invitations and credentials that cannot be told which goes with which.
-func straysOf(userID string, invitations []provider.Invitation, credentials []provider.Credential) []credential.Reserved {
+func straysOf(
+	userID string,
+	invitations []provider.Invitation,
+	credentials []provider.Credential,
+) []credential.Reserved {
 	var strays []credential.Reserved
 	for i := range max(len(invitations), len(credentials)) {
 		stray := credential.Reserved{UserID: userID}

@@ -12,8 +12,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// mail sends the invitation (R7). The intent is written first: if what became of the mail is never known, it is sent once
-// more, but not before the doubt has had time to be answered.
+// mail sends the invitation (R7). The intent is written first: if what became of the mail is never known, it is sent
+// once more, but not before the doubt has had time to be answered.
 func (r *run) mail(ctx context.Context, c credential.Credential) error {
 	profile, err := r.Store.Profile(ctx, c.ProfileID)
 	if err != nil {
@@ -28,7 +28,12 @@ func (r *run) mail(ctx context.Context, c credential.Credential) error {
 	switch outcome.Fate {
 	case mail.Sent:
 		e := credential.Event{Kind: credential.EventMailed, Actor: r.actor}
-		return r.recordEvent(ctx, c, e, func(c *credential.Credential) { c.Invitation.SentTo = maskEmail(r.holder.Email) })
+		return r.recordEvent(
+			ctx,
+			c,
+			e,
+			func(c *credential.Credential) { c.Invitation.SentTo = maskEmail(r.holder.Email) },
+		)
 	case mail.Throttled, mail.Rejected:
 		return r.edit(ctx, c, func(c *credential.Credential) bool {
 			c.Invitation.MailingAt = nil
@@ -53,8 +58,8 @@ func maskEmail(email string) string {
 	return "…"
 }
 
-// pictureUnknown stands for the picture while the provider's answer is outstanding: it may show the one before or the one
-// after.
+// pictureUnknown stands for the picture while the provider's answer is outstanding: it may show the one before or the
+// one after.
 const pictureUnknown = "unknown"
 
 // picture makes the provider show the holder's picture on the badge, or none (R8).
@@ -124,8 +129,8 @@ func (r *run) look(ctx context.Context, c credential.Credential) error {
 	})
 }
 
-// expire ends an invitation whose deadline has passed. Our clock alone decides nothing: the invitation is cancelled, and
-// what the provider then says is believed, even that the holder was faster.
+// expire ends an invitation whose deadline has passed. Our clock alone decides nothing: the invitation is cancelled,
+// and what the provider then says is believed, even that the holder was faster.
 func (r *run) expire(ctx context.Context, c credential.Credential) error {
 	p, err := r.connect(ctx)
 	if err != nil {

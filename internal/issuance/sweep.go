@@ -20,15 +20,15 @@ const (
 	sweepReserve  = 12 * time.Second // one work unit, kept free at the end of the time there is
 )
 
-// SweepReport says what a sweep did. More is set when it stopped before everything due was done, and running again would
-// help.
+// SweepReport says what a sweep did. More is set when it stopped before everything due was done, and running again
+// would help.
 type SweepReport struct {
 	Worked   int  `json:"worked"` // work items
 	Reported int  `json:"told"`   // users that the feed reported something of
 	More     bool `json:"more"`
 }
 
-// Sweep does for each account whatever is due, reads on in the provider's feed and looks at the stock. One account's
+// Sweep does for each account what is due, reads on in the provider's feed and looks at the stock. One account's
 // trouble, or one item's, keeps no other waiting. The error is the store's only.
 func (s *Service) Sweep(ctx context.Context, accounts []string) (SweepReport, error) {
 	var report SweepReport
@@ -113,8 +113,8 @@ func (sw *sweep) workDue(ctx context.Context) (trouble bool, err error) {
 	}
 }
 
-// workOn does what is due for one holder. A work item that the store cannot be read or written for is counted, and never
-// stops the others.
+// workOn does what is due for one holder. A work item that the store cannot be read or written for is counted, and
+// never stops the others.
 func (sw *sweep) workOn(ctx context.Context, holderID string) outcome {
 	actor := credential.Actor{Type: credential.ActorSweep}
 	result, err := sw.work(ctx, holderID, sw.account, actor, true)
@@ -219,9 +219,9 @@ func (sw *sweep) applyPage(ctx context.Context, feed provider.Feed, bookmark str
 	return err == nil, err
 }
 
-// holdsFeed counts the sweeps that could not apply everything from a bookmark on, and says whether the bookmark stays for
-// another try: the store may have been unwell, but a report that can never be applied must not hold up those behind it.
-// That the count is forgotten with the process costs no more than a few sweeps.
+// holdsFeed counts the sweeps that could not apply everything from a bookmark on, and says whether the bookmark stays
+// for another try: the store may have been unwell, but a report that can never be applied must not hold up those behind
+// it. That the count is forgotten with the process costs no more than a few sweeps.
 func (s *Service) holdsFeed(account, bookmark string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

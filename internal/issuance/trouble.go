@@ -67,8 +67,8 @@ func (r *run) postpone(ctx context.Context, c credential.Credential, step creden
 	})
 }
 
-// reportStuck makes a step that was refused RefusalLimit times count and be seen. credentialID is empty for a step of the
-// provider's user.
+// reportStuck makes a step that was refused RefusalLimit times count and be seen. credentialID is empty for a step of
+// the provider's user.
 func (r *run) reportStuck(ctx context.Context, credentialID string, step credential.StepKind, code string) {
 	r.Count(MetricStuck)
 	r.Log.ErrorContext(ctx, "refused repeatedly",

@@ -45,8 +45,8 @@ func (r *run) userOf(ctx context.Context, c credential.Credential) (*provider.Us
 	return u, r.noteAnswer(err)
 }
 
-// findUser reads the provider's user of the holder: by its id when that is known, by e-mail otherwise, and then its id is
-// kept, because the user has to be kept in step and removed with the holder. ErrNotFound when there is none,
+// findUser reads the provider's user of the holder: by its id when that is known, by e-mail otherwise, and then its id
+// is kept, because the user has to be kept in step and removed with the holder. ErrNotFound when there is none,
 // ErrEmailInUse when the e-mail is another user's.
 func (r *run) findUser(ctx context.Context) (provider.User, error) {
 	p, err := r.connect(ctx)
@@ -91,7 +91,7 @@ func (r *run) rememberUser(ctx context.Context, userID, personHash string) error
 	return r.Store.SaveWork(ctx, r.item)
 }
 
-// stepUser is the step of a work item's Retry: whatever the provider's user needs.
+// stepUser is the step of a work item's Retry: what the provider's user needs.
 const stepUser credential.StepKind = "user"
 
 // keepUser keeps the provider's user in step with the holder once the rows have been worked on, and adds when to try

@@ -44,8 +44,9 @@ type run struct {
 // unansweredLimit is how many calls in a row may go unanswered before a run asks no more.
 const unansweredLimit = 2
 
-// work takes the claim of a holder at an account, does whatever is due, and gives the claim back. An error means that the
-// store is unwell: the claim then runs out by itself and the sweep goes on. onlyDue leaves alone what is not due any more.
+// work takes the claim of a holder at an account, does what is due, and gives the claim back. An error means that
+// the store is unwell: the claim then runs out by itself and the sweep goes on. onlyDue leaves alone what is not due
+// any more.
 func (s *Service) work(
 	ctx context.Context, holderID, account string, actor credential.Actor, onlyDue bool,
 ) (outcome, error) {
@@ -103,8 +104,8 @@ func (m *moment) add(at time.Time) {
 	}
 }
 
-// round does what is due in every row, those to be gone first, then for the provider's user, and returns the next moment
-// at which anything will be. drop says that the work item itself has nothing left to stand for.
+// round does what is due in every row, those to be gone first, then for the provider's user, and returns the next
+// moment at which anything will be. drop says that the work item itself has nothing left to stand for.
 func (r *run) round(ctx context.Context) (due *time.Time, drop bool, err error) {
 	holder, err := r.Store.Holder(ctx, r.item.HolderID)
 	erased := errors.Is(err, store.ErrNotFound)
@@ -176,7 +177,11 @@ func (r *run) takeSteps(ctx context.Context, c credential.Credential, next *mome
 
 // take takes one step of one row and returns the row as it then is. Trouble of the account is noted in r; a returned
 // error means that the store is unwell.
-func (r *run) take(ctx context.Context, step credential.StepKind, c credential.Credential) (credential.Credential, error) {
+func (r *run) take(
+	ctx context.Context,
+	step credential.StepKind,
+	c credential.Credential,
+) (credential.Credential, error) {
 	steps := map[credential.StepKind]func(context.Context, credential.Credential) error{
 		credential.StepEnd:     r.endRow,
 		credential.StepSettle:  r.settle,
@@ -211,8 +216,8 @@ func (r *run) endRow(ctx context.Context, c credential.Credential) error {
 	return r.recordEvent(ctx, c, e, nil)
 }
 
-// recordEvent applies an event that is true whatever else happens to the row meanwhile; edit, if given, adds to what the
-// event changes.
+// recordEvent applies an event that is true whatever else happens to the row meanwhile; edit, if given, adds to what
+// the event changes.
 func (r *run) recordEvent(
 	ctx context.Context, c credential.Credential, e credential.Event, edit func(*credential.Credential),
 ) error {

@@ -82,8 +82,8 @@ const (
 
 // reached are the detail types of what a change leads to: a final status, or a stage.
 var reached = map[string]string{
-	string(credential.StageActivating): CredentialAccepted,
-	string(credential.StageActivated):  CredentialActivated,
+	string(credential.StageActivating):  CredentialAccepted,
+	string(credential.StageActivated):   CredentialActivated,
 	string(credential.StatusDeclined):   CredentialDeclined,
 	string(credential.StatusExpired):    CredentialExpired,
 	string(credential.StatusReassigned): CredentialReassigned,

@@ -125,7 +125,10 @@ func explanation(c credential.Credential, r Reading) *credential.Event {
 	for _, f := range r.Facts {
 		switch {
 		case f.Status == provider.FactRevoked && f.Names(c.Reserved()):
-			return &credential.Event{Kind: credential.EventRevokedAtProvider, Reason: credential.ReasonRevokedAtProvider}
+			return &credential.Event{
+				Kind:   credential.EventRevokedAtProvider,
+				Reason: credential.ReasonRevokedAtProvider,
+			}
 		case removesDevice(f) && wasOn(c, f.DeviceID):
 			return &credential.Event{Kind: credential.EventRevokedAtProvider, Reason: credential.ReasonDeviceRemoved}
 		}
@@ -172,7 +175,8 @@ func wasOn(c credential.Credential, deviceID string) bool {
 // released, or as what its doubt may still turn out to be.
 func Explains(c credential.Credential, k provider.Credential) bool {
 	known := slices.Concat([]credential.Reserved{c.Reserved()}, c.Aside, c.Strays)
-	return slices.ContainsFunc(known, k.Is) || c.Reservation == credential.ReservationInDoubt && c.PartNumber == k.PartNumber
+	return slices.ContainsFunc(known, k.Is) ||
+		c.Reservation == credential.ReservationInDoubt && c.PartNumber == k.PartNumber
 }
 
 // IsNews says whether a fact could mean a change for the rows of its user, so that the provider has to be read. Most of
@@ -191,8 +195,8 @@ func IsNews(f provider.Fact, rows []credential.Credential) bool {
 	return f.What != provider.AboutEndpoint || f.Status != provider.FactActive
 }
 
-// rowOf finds the row that a fact is about: by reference, or else the live one with its mobile ID. A mobile ID that went
-// back to the pool may stand in several rows, so it leads to a final one only where the fact has no reference.
+// rowOf finds the row that a fact is about: by reference, or else the live one with its mobile ID. A mobile ID that
+// went back to the pool may stand in several rows, so it leads to a final one only where the fact has no reference.
 func rowOf(f provider.Fact, rows []credential.Credential) (credential.Credential, bool) {
 	for _, own := range []func(credential.Credential) bool{
 		func(c credential.Credential) bool {

@@ -55,7 +55,8 @@ func user(status provider.InvitationStatus, k *provider.Credential) *provider.Us
 
 func record(ref string, device *credential.Device, issuing bool) *provider.Credential {
 	return &provider.Credential{
-		ID: ref, PartNumber: part, MobileID: credential.MobileID{ID: "m:1", Number: "1"}, Device: device, Issuing: issuing,
+		ID: ref, PartNumber: part, MobileID: credential.MobileID{ID: "m:1", Number: "1"}, Device: device,
+		Issuing: issuing,
 	}
 }
 
@@ -71,7 +72,11 @@ var (
 	revokedFact         = fact(provider.AboutCredential, "k1", provider.FactRevoked)
 	invitationExpired   = fact(provider.AboutInvitation, "i1", provider.FactExpired)
 	invitationCancelled = fact(provider.AboutInvitation, "i1", provider.FactCancelled)
-	phoneRemoved        = provider.Fact{What: provider.AboutEndpoint, Status: provider.FactInactive, DeviceID: "phone-a"}
+	phoneRemoved        = provider.Fact{
+		What:     provider.AboutEndpoint,
+		Status:   provider.FactInactive,
+		DeviceID: "phone-a",
+	}
 )
 
 func TestEventsOfAReading(t *testing.T) {
@@ -108,14 +113,17 @@ func TestEventsOfAReading(t *testing.T) {
 		{"user deleted, activated", row("activated"), observe.Reading{}, []credential.Event{userDeleted}},
 
 		{"as it was", row("invited"), observe.Reading{User: user(pending, reserved)}, nil},
-		{"accepted", row("invited"), observe.Reading{User: user(accepted, reserved)}, []credential.Event{acceptedEvent}},
-		{"accepted, on its way to a phone", row("invited"), observe.Reading{User: user(accepted, record("k1", phone, true))},
+		{"accepted", row("invited"), observe.Reading{User: user(accepted, reserved)},
+			[]credential.Event{acceptedEvent}},
+		{"accepted, on its way to a phone", row("invited"), observe.Reading{User: user(accepted, record("k1", phone,
+			true))},
 			[]credential.Event{{Kind: credential.EventAccepted, Device: phone}}},
 		{"still on its way", row("activating"), observe.Reading{User: user(accepted, record("k1", phone, true))}, nil},
 		{"on a phone", row("invited"), observe.Reading{User: user(accepted, onPhone)}, []credential.Event{activated}},
 		{"on a phone after acceptance", row("activating"), observe.Reading{User: user(accepted, onPhone)},
 			[]credential.Event{activated}},
-		{"on a phone under a new reference", row("activating"), observe.Reading{User: user(accepted, record("k7", phone, false))},
+		{"on a phone under a new reference", row("activating"), observe.Reading{User: user(accepted, record("k7", phone,
+			false))},
 			[]credential.Event{{Kind: credential.EventActivated, Device: phone, CredentialRef: "k7"}}},
 		{"on another phone", row("activated"), observe.Reading{User: user(accepted, record("k1", other, false))},
 			[]credential.Event{{Kind: credential.EventActivated, Device: other, CredentialRef: "k1"}}},
@@ -140,10 +148,13 @@ func TestEventsOfAReading(t *testing.T) {
 			[]credential.Event{acceptedEvent}},
 		{"revoked", row("activated"), observe.Reading{User: user(accepted, nil), Facts: []provider.Fact{revokedFact}},
 			[]credential.Event{revoked}},
-		{"revoked, reported by mobile ID", row("activated"), observe.Reading{User: user(accepted, nil), Facts: []provider.Fact{
-			{What: provider.AboutCredential, Status: provider.FactRevoked, MobileID: "m:1"}}}, []credential.Event{revoked}},
+		{"revoked, reported by mobile ID", row("activated"), observe.Reading{User: user(accepted, nil),
+			Facts: []provider.Fact{
+				{What: provider.AboutCredential, Status: provider.FactRevoked, MobileID: "m:1"}}},
+			[]credential.Event{revoked}},
 		{"revoked, reported under a new reference", row("activated"), observe.Reading{User: user(accepted, nil),
-			Facts: []provider.Fact{{What: provider.AboutCredential, Ref: "k7", Status: provider.FactRevoked, MobileID: "m:1"}}},
+			Facts: []provider.Fact{{What: provider.AboutCredential, Ref: "k7", Status: provider.FactRevoked,
+				MobileID: "m:1"}}},
 			[]credential.Event{revoked}},
 		{"another one revoked", row("activated"), observe.Reading{User: user(accepted, nil), Facts: []provider.Fact{
 			fact(provider.AboutCredential, "k7", provider.FactRevoked)}}, []credential.Event{missing}},
@@ -167,13 +178,15 @@ func TestEventsOfAReading(t *testing.T) {
 		{"a report of expiry against an acceptance", row("activating"), observe.Reading{User: user(accepted, reserved),
 			Facts: []provider.Fact{invitationExpired}},
 			[]credential.Event{event(credential.EventExpired, credential.ReasonContradictedByReport)}},
-		{"a report of expiry against a pending invitation", row("invited"), observe.Reading{User: user(pending, reserved),
+		{"a report of expiry against a pending invitation", row("invited"), observe.Reading{User: user(pending,
+			reserved),
 			Facts: []provider.Fact{invitationExpired}}, nil},
 
 		{"final and gone", row("revoked"), observe.Reading{User: user(cancelled, nil)}, nil},
 		{"final, user deleted", row("revoked"), observe.Reading{}, nil},
 		{"final, on a phone after its release", row("revoked"), observe.Reading{User: user(accepted, onPhone)},
-			[]credential.Event{{Kind: credential.EventActivated, Reason: credential.ReasonActivatedAfterEnd, Device: phone}}},
+			[]credential.Event{{Kind: credential.EventActivated, Reason: credential.ReasonActivatedAfterEnd,
+				Device: phone}}},
 		{"final, accepted after its release", row("revoked"), observe.Reading{User: user(accepted, nil)},
 			[]credential.Event{event(credential.EventAccepted, credential.ReasonAcceptedAfterEnd)}},
 		{"final, not released yet", unreleased, observe.Reading{User: user(accepted, onPhone)}, nil},
@@ -265,7 +278,8 @@ func TestIsNews(t *testing.T) {
 	}{
 		{"user created", fact(provider.AboutUser, "u1", provider.FactCreated), one(row("invited")), false},
 		{"user deleted", fact(provider.AboutUser, "u1", provider.FactDeleted), one(row("invited")), true},
-		{"user deleted, nothing live", fact(provider.AboutUser, "u1", provider.FactDeleted), one(row("revoked")), false},
+		{"user deleted, nothing live", fact(provider.AboutUser, "u1", provider.FactDeleted), one(row("revoked")),
+			false},
 		{"without meaning", fact(provider.AboutCredential, "k1", provider.FactOther), one(row("invited")), false},
 		{"our reservation", credentialFact("k1", "m:1", provider.FactReserved), one(row("invited")), false},
 		{"accepted", fact(provider.AboutInvitation, "i1", provider.FactAccepted), one(row("invited")), true},
@@ -282,9 +296,11 @@ func TestIsNews(t *testing.T) {
 		{"a phone", fact(provider.AboutEndpoint, "", provider.FactActive), one(row("invited")), false},
 		{"a phone removed", phoneRemoved, one(row("activated")), true},
 		{"revoked, of the live row with the ID", credentialFact("", "m:1", provider.FactRevoked), reused, true},
-		{"revoked under a new reference, of the live row", credentialFact("k7", "m:1", provider.FactRevoked), reused, true},
+		{"revoked under a new reference, of the live row", credentialFact("k7", "m:1", provider.FactRevoked), reused,
+			true},
 		{"revoked, of the final row", credentialFact("k1", "m:1", provider.FactRevoked), reused, false},
-		{"a final row's ID under a new reference", credentialFact("k7", "m:1", provider.FactReserved), one(row("declined")), true},
+		{"a final row's ID under a new reference", credentialFact("k7", "m:1", provider.FactReserved),
+			one(row("declined")), true},
 	} {
 		if got := observe.IsNews(tt.f, tt.rows); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)

@@ -71,7 +71,8 @@ func TestAUserHoldsWhatCanStillBeUsed(t *testing.T) {
 		{"cancelled invitation", invited(provider.InvitationCancelled), false},
 		{"accepted invitation, credential gone", invited(provider.InvitationAccepted), false},
 		{"credential", provider.User{Credentials: []provider.Credential{listed("k1", "m:1")}}, true},
-		{"credential under a new reference", provider.User{Credentials: []provider.Credential{listed("k2", "m:1")}}, true},
+		{"credential under a new reference", provider.User{Credentials: []provider.Credential{listed("k2", "m:1")}},
+			true},
 	} {
 		if got := tt.u.Holds(reserved("k1", "m:1")); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
