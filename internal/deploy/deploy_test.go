@@ -113,9 +113,8 @@ func TestEveryFunctionLinksOnlyTheAdaptersItUses(t *testing.T) {
 			case sdk + "config", "net/rpc", "testing":
 				t.Errorf("%s links %s: start-up time and megabytes for nothing", name, pkg)
 			}
-			if strings.HasPrefix(pkg, module+"/internal/local") || strings.HasPrefix(pkg, module+"/internal/samlocal") ||
-				pkg == module+"/internal/store/memory" || pkg == module+"/internal/provider/origosim" {
-				t.Errorf("%s links %s, which is for tests and local runs", name, pkg)
+			if dir, ours := directory(pkg); ours && fits(dir, workshop) > 0 {
+				t.Errorf("%s links %s, which is for tests and local runs", name, dir)
 			}
 		}
 		slices.Sort(linked)
