@@ -1,5 +1,5 @@
-// Package clock tells the time to functions: real time in a deployed function, and in the local run real time plus the offset of
-// the world's clock.
+// Package clock tells the time to functions: real time in a deployed function, and in the local run real time plus the
+// offset of the world's clock.
 //
 // Only wiring imports it; everything else is given a function that returns the time.
 package clock
@@ -18,10 +18,10 @@ var ErrDeployed = errors.New("MOBILECRED_CLOCK is for the local run only")
 
 var errUnreadable = errors.New("MOBILECRED_CLOCK names a file that holds no duration or cannot be read")
 
-// New returns the clock: UTC, in whole milliseconds, as times are stored. With MOBILECRED_CLOCK it adds the duration the file of
-// that name holds, read at every call, or nothing while there is no file. It refuses, with ErrDeployed, unless the database is
-// on this very machine, which a deployed function's never is; any other error says that the file holds no duration. No error
-// holds a value of the environment.
+// New returns the clock: UTC, in whole milliseconds, as times are stored. With MOBILECRED_CLOCK it adds the duration
+// the file of that name holds, read at every call, or nothing while there is no file. It refuses, with ErrDeployed,
+// unless the database is on this very machine, which a deployed function's never is; any other error says that the file
+// holds no duration. No error holds a value of the environment.
 func New(getenv func(string) string) (func() time.Time, error) {
 	file := getenv("MOBILECRED_CLOCK")
 	if file == "" {

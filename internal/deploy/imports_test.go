@@ -11,11 +11,12 @@ import (
 	"testing"
 )
 
-// layers are the packages of the service from the bottom up. A package imports packages of layers below its own, and none of its
-// own layer: so nothing runs upwards, no adapter knows a use case and no use case an adapter, and no function another.
+// layers are the packages of the service from the bottom up. A package imports packages of layers below its own, and
+// none of its own layer: so nothing runs upwards, no adapter knows a use case and no use case an adapter, and no
+// function another.
 //
-// A pattern that ends in /... stands for everything beneath a directory, and not for the directory; the longest that fits a
-// package counts.
+// A pattern that ends in /... stands for everything beneath a directory, and not for the directory; the longest that
+// fits a package counts.
 var layers = []struct {
 	what     string
 	patterns []string
@@ -23,11 +24,13 @@ var layers = []struct {
 	{"the domain, and tools that know nothing of it", []string{
 		"internal/credential", "internal/backoff", "internal/clock", "internal/telemetry"}},
 	{"ports, what is neutral, and how clients of AWS are configured", []string{
-		"internal/store", "internal/mail", "internal/provider", "internal/problem", "internal/picture", "internal/awsconf"}},
+		"internal/store", "internal/mail", "internal/provider", "internal/problem", "internal/picture",
+		"internal/awsconf"}},
 	{"what is heard of a provider", []string{"internal/observe", "internal/bus/envelope"}},
 	{"use cases, and beside them the adapters", []string{
 		"internal/issuance",
-		"internal/store/dynamo", "internal/mail/ses", "internal/provider/origo", "internal/provider/accounts", "internal/bus"}},
+		"internal/store/dynamo", "internal/mail/ses", "internal/provider/origo", "internal/provider/accounts",
+		"internal/bus"}},
 	{"the adapter that chooses among those for providers", []string{"internal/provider/accounts/clients"}},
 	{"what a function does with an event", []string{"internal/webapi", "internal/webhook", "internal/notify"}},
 	{"what every function is put together from", []string{"internal/app/wiring"}},
@@ -37,16 +40,21 @@ var layers = []struct {
 	{"functions, started", []string{"functions/..."}},
 }
 
-// workshop are the packages that test the service, play its surroundings or describe it. They may import what they need of the
-// service; no package of the layers imports them, so no function links them.
+// workshop are the packages that test the service, play its surroundings or describe it. They may import what they need
+// of the service; no package of the layers imports them, so no function links them.
 var workshop = []string{
-	"internal/app/apptest", "internal/deploy", "internal/deploy/...", "internal/e2e", "internal/local", "internal/local/...",
-	"internal/provider/origosim", "internal/provider/origosim/...", "internal/samlocal", "internal/samlocal/...",
-	"internal/store/memory", "internal/store/storetest", "internal/webapi/openapi",
+	"internal/app/apptest",
+	"internal/deploy", "internal/deploy/...",
+	"internal/e2e",
+	"internal/local", "internal/local/...",
+	"internal/provider/origosim", "internal/provider/origosim/...",
+	"internal/samlocal", "internal/samlocal/...",
+	"internal/store/memory", "internal/store/storetest",
+	"internal/webapi/openapi",
 	"internal/worldtest", "internal/worldtest/...",
 }
 
-// runner is what runs a SAM template on a developer's machine, whatever the template is for.
+// runner is what runs a SAM template on a developer's machine. It knows no particular template.
 var runner = []string{"internal/samlocal", "internal/samlocal/..."}
 
 // apart are imports which the layers would allow and which would still be wrong.
@@ -57,10 +65,13 @@ var apart = []struct {
 	{[]string{"internal/webapi", "internal/notify"},
 		[]string{"internal/store/...", "internal/mail/...", "internal/provider/...", "internal/issuance"},
 		"it is handed what it acts through"},
-	{[]string{"internal/webhook"}, []string{"internal/store", "internal/store/...", "internal/mail", "internal/mail/...",
-		"internal/issuance", "internal/provider/accounts/clients"}, "it stores nothing and calls no provider"},
+	{[]string{"internal/webhook"},
+		[]string{"internal/store", "internal/store/...", "internal/mail", "internal/mail/...", "internal/issuance",
+			"internal/provider/accounts/clients"},
+		"it stores nothing and calls no provider"},
 	{[]string{"internal/problem", "internal/picture", "internal/store", "internal/mail", "internal/provider"},
-		[]string{"internal/backoff", "internal/clock", "internal/telemetry"}, "it waits for nothing, tells no time and logs nothing"},
+		[]string{"internal/backoff", "internal/clock", "internal/telemetry"},
+		"it waits for nothing, tells no time and logs nothing"},
 }
 
 // pack is what go list says of a package.
@@ -181,7 +192,7 @@ func packages(t *testing.T) []pack {
 	cmd.Dir = root
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("listing the packages: %v", err)
+		t.Fatalf("listing the packages: %v\n%s", err, said(err))
 	}
 	var all []pack
 	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
@@ -195,4 +206,12 @@ func packages(t *testing.T) []pack {
 		}
 		all = append(all, p)
 	}
+}
+
+// said is what a command that ended in an error wrote on its standard error.
+func said(err error) []byte {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.Stderr
+	}
+	return nil
 }

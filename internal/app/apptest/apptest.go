@@ -1,8 +1,8 @@
-// Package apptest is what the tests of the packages app/<name> share: the environment template.yaml gives a function, AWS and a
-// provider on a local port, and the cases of a wrong configuration that every function has to name.
+// Package apptest is what the tests of the packages app/<name> share: the environment template.yaml gives a function,
+// AWS and a provider on a local port, and the cases of a wrong configuration that every function has to name.
 //
-// What belongs here tests how functions are put together. What they then do is tested where it is written; no function links
-// this package.
+// What belongs here tests how functions are put together. What they then do is tested where it is written; no function
+// links this package.
 package apptest
 
 import (
@@ -41,8 +41,8 @@ func (e Environment) With(name, value string) Environment {
 	return e
 }
 
-// The variables that every function needs, those that the functions with the table and the bus need, and all of those that act
-// at providers and send mail.
+// The variables that every function needs, those that the functions with the table and the bus need, and all of those
+// that act at providers and send mail.
 var (
 	Basics  = []string{"AWS_ACCESS_KEY_ID", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"}
 	Table   = append(slices.Clone(Basics), "TABLE_NAME")
@@ -94,9 +94,9 @@ func Start(t *testing.T) *AWS {
 // WebhookSecret is what the provider of every account sends in the header X-Webhook-Secret.
 const WebhookSecret = "the-secret-of-the-webhook"
 
-// Answer has every call of an operation answered with a body from now on. An operation is named as AWS names it, such as
-// GetItem, and a call without such a name by method and path. Without an answer, AWS returns an empty JSON object, which for a
-// read says that nothing is there.
+// Answer has every call of an operation answered with a body from now on. An operation is named as AWS names it, such
+// as GetItem, and a call without such a name by method and path. Without an answer, AWS returns an empty JSON object,
+// which for a read says that nothing is there.
 func (a *AWS) Answer(operation, body string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -136,8 +136,8 @@ func Base(t *testing.T) *wiring.Base {
 	return base
 }
 
-// Request is a call of the portal by a route key such as "GET /v1/profiles/{profileId}". Parameters are the names and values in
-// the path, in turns; body is JSON, or empty for none.
+// Request is a call of the portal by a route key such as "GET /v1/profiles/{profileId}". Parameters are the names and
+// values in the path, in turns; body is JSON, or empty for none.
 func Request(route, body string, parameters ...string) events.APIGatewayV2HTTPRequest {
 	req := events.APIGatewayV2HTTPRequest{RouteKey: route, Body: body, Headers: map[string]string{},
 		PathParameters: map[string]string{}}
@@ -153,8 +153,8 @@ func Request(route, body string, parameters ...string) events.APIGatewayV2HTTPRe
 	return req
 }
 
-// Ask calls a function over HTTP and fails the test unless it answers with a status and, where code is not empty, a problem
-// document of that code.
+// Ask calls a function over HTTP and fails the test unless it answers with a status and, where code is not empty, a
+// problem document of that code.
 func Ask(t *testing.T, h overhttp.Handler, req events.APIGatewayV2HTTPRequest, status int, code string) string {
 	t.Helper()
 	res, err := h(t.Context(), req)
@@ -185,13 +185,14 @@ var malformed = map[string]string{
 	"AWS_ENDPOINT_URL_EVENTBRIDGE":     "eventbridge.local",
 	"AWS_ENDPOINT_URL_SECRETS_MANAGER": "secrets.local",
 	"AWS_ENDPOINT_URL_SESV2":           "ses.local",
-	"MOBILECRED_CLOCK":                 "/nowhere/clock", // refused, because the endpoint of the database is not on this machine
+	// Refused, because the endpoint of the database is not on this machine.
+	"MOBILECRED_CLOCK": "/nowhere/clock",
 }
 
-// Misconfigured checks what becomes of a function, given by its New, while its configuration is wrong. It must not need any
-// variable but needs and must look closely at those of checks: for each that is missing or malformed, and for all of them at
-// once, it has to write one line that names every one of them and no value, and answer every invocation. invoke makes one
-// invocation, checks that it is answered as refused, and returns the answer's text.
+// Misconfigured checks what becomes of a function, given by its New, while its configuration is wrong. It must not need
+// any variable but needs and must look closely at those of checks: for each that is missing or malformed, and for all
+// of them at once, it has to write one line that names every one of them and no value, and answer every invocation.
+// invoke makes one invocation, checks that it is answered as refused, and returns the answer's text.
 func Misconfigured[Handler any](
 	t *testing.T, start func(getenv func(string) string, out io.Writer) Handler,
 	needs, checks []string, invoke func(*testing.T, Handler) string,
@@ -230,7 +231,7 @@ func Misconfigured[Handler any](
 			handler := start(c.env.Get, &out)
 			for range 2 {
 				answer := invoke(t, handler)
-				for name := range malformed {
+				for _, name := range c.names {
 					if strings.Contains(answer, name) {
 						t.Errorf("the answer names %s: %s", name, answer)
 					}

@@ -16,8 +16,8 @@ import (
 var IssuingChecks = []string{"ACCOUNTS", "MAIL_FROM", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SECRETS_MANAGER",
 	"AWS_ENDPOINT_URL_SESV2"}
 
-// Outside stands for all that the use cases act through: a store in memory, a mailbox, and a provider which knows no user and
-// always reserves the same mobile ID, P:56.
+// Outside stands for all that the use cases act through: a store in memory, a mailbox, and a provider which knows no
+// user and always reserves the same mobile ID, P:56.
 type Outside struct {
 	Store  *memory.Store
 	Mailed []mail.Letter

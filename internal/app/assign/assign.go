@@ -14,8 +14,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/webapi"
 )
 
-// New returns the function as its environment configures it. When that is wrong, one line written to out names every problem,
-// and the function answers each request with 500.
+// New returns the function as its environment configures it. When that is wrong, one line written to out names every
+// problem, and the function answers each request with 500.
 func New(getenv func(string) string, out io.Writer) overhttp.Handler {
 	base := wiring.New(getenv, out)
 	adapters := issuing.Connect(base, clients.Interactive)

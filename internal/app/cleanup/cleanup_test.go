@@ -15,8 +15,9 @@ import (
 )
 
 // reserved says that a user the table does not know was given a mobile ID.
-var reserved = events.EventBridgeEvent{Source: "mobilecred.provider", DetailType: "Provider User Changed", Detail: json.RawMessage(
-	`{"account":"acme-origo","userId":"103367","facts":[{"what":"credential","status":"reserved","ref":"1","mobileId":"P:56"}]}`)}
+var reserved = events.EventBridgeEvent{Source: "mobilecred.provider", DetailType: "Provider User Changed",
+	Detail: json.RawMessage(`{"account":"acme-origo","userId":"103367",
+		"facts":[{"what":"credential","status":"reserved","ref":"1","mobileId":"P:56"}]}`)}
 
 func TestConfiguredItAsksTheProviderWithinTheBackgroundsShare(t *testing.T) {
 	aws := apptest.Start(t)

@@ -1,5 +1,5 @@
-// Package directory is the function directory: it stores profiles, holders and their pictures. It calls no provider and links
-// none; what a change leads to there is left to the sweep.
+// Package directory is the function directory: it stores profiles, holders and their pictures. It calls no provider and
+// links none; what a change leads to there is left to the sweep.
 //
 // What belongs here is how the function is put together from its environment. What it does is for webapi and issuance.
 package directory
@@ -16,8 +16,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/webapi"
 )
 
-// New returns the function as its environment configures it. When that is wrong, one line written to out names every problem,
-// and the function answers each request with 500.
+// New returns the function as its environment configures it. When that is wrong, one line written to out names every
+// problem, and the function answers each request with 500.
 func New(getenv func(string) string, out io.Writer) overhttp.Handler {
 	base := wiring.New(getenv, out)
 	store, accounts := table.Connect(base), base.Accounts()

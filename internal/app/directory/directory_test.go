@@ -29,7 +29,8 @@ func TestItStoresProfilesAndHolders(t *testing.T) {
 	handler := handler(base, store, []string{"acme-origo"})
 	apptest.Ask(t, handler, apptest.Request("PUT /v1/profiles/{profileId}", profile, "profileId", "hq"), 201, "")
 	apptest.Ask(t, handler, apptest.Request("PUT /v1/holders/{holderId}",
-		`{"kind":"cardholder","firstName":"Aimée","lastName":"Tremblay","email":"aimee@example.com"}`, "holderId", "E-1"), 201, "")
+		`{"kind":"cardholder","firstName":"Aimée","lastName":"Tremblay","email":"aimee@example.com"}`,
+		"holderId", "E-1"), 201, "")
 
 	p, err := store.Profile(t.Context(), "hq")
 	if err != nil || p.Name != "HQ" || !p.CreatedAt.Equal(apptest.Now) {

@@ -11,7 +11,8 @@ import (
 func TestConfiguredItReadsTheTable(t *testing.T) {
 	aws := apptest.Start(t)
 	handler := New(aws.Environment.Get, io.Discard)
-	apptest.Ask(t, handler, apptest.Request("GET /v1/profiles/{profileId}", "", "profileId", "hq"), 404, "profile_not_found")
+	get := apptest.Request("GET /v1/profiles/{profileId}", "", "profileId", "hq")
+	apptest.Ask(t, handler, get, 404, "profile_not_found")
 	asked := aws.Asked("GetItem")
 	if len(asked) != 1 || !strings.Contains(asked[0], `"TableName":"the-table"`) {
 		t.Errorf("the database was asked %q, want one read of the table", asked)

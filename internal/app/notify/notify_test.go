@@ -15,14 +15,15 @@ import (
 // batch is what the stream holds after a credential was revoked.
 func batch() events.DynamoDBEvent {
 	s := events.NewStringAttribute
-	return events.DynamoDBEvent{Records: []events.DynamoDBEventRecord{{EventName: "INSERT", Change: events.DynamoDBStreamRecord{
+	change := events.DynamoDBStreamRecord{
 		SequenceNumber: "1",
 		Keys:           map[string]events.DynamoDBAttributeValue{"pk": s("HOLDER#E-1"), "sk": s("HIST#c1#0000000004")},
 		NewImage: map[string]events.DynamoDBAttributeValue{
 			"id": s("c1-4"), "holderId": s("E-1"), "credentialId": s("c1"), "at": s("2026-11-23T09:00:00.000Z"),
 			"event": s("revoke"), "from": s("activated"), "to": s("revoked"),
 		},
-	}}}}
+	}
+	return events.DynamoDBEvent{Records: []events.DynamoDBEventRecord{{EventName: "INSERT", Change: change}}}
 }
 
 func TestConfiguredItPublishesOnTheBus(t *testing.T) {
@@ -34,7 +35,8 @@ func TestConfiguredItPublishesOnTheBus(t *testing.T) {
 	}
 	published := aws.Asked("PutEvents")
 	if len(published) != 1 || !strings.Contains(published[0], `"EventBusName":"the-bus"`) ||
-		!strings.Contains(published[0], `"Source":"mobilecred"`) || !strings.Contains(published[0], "Credential Revoked") {
+		!strings.Contains(published[0], `"Source":"mobilecred"`) ||
+		!strings.Contains(published[0], "Credential Revoked") {
 		t.Errorf("published %q, want that the credential is revoked, on the bus", published)
 	}
 }
@@ -60,8 +62,9 @@ func TestItPublishesTheHistory(t *testing.T) {
 }
 
 func TestMisconfiguredItNamesEveryProblemOnceAndFailsEachBatch(t *testing.T) {
-	apptest.Misconfigured(t, New, apptest.Bus, []string{"AWS_ENDPOINT_URL_EVENTBRIDGE"}, func(t *testing.T, h Handler) string {
+	invoke := func(t *testing.T, h Handler) string {
 		_, err := h(t.Context(), batch())
 		return apptest.Refused(t, err)
-	})
+	}
+	apptest.Misconfigured(t, New, apptest.Bus, []string{"AWS_ENDPOINT_URL_EVENTBRIDGE"}, invoke)
 }

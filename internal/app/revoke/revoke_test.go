@@ -13,7 +13,8 @@ import (
 func TestConfiguredItReadsTheTable(t *testing.T) {
 	aws := apptest.Start(t)
 	handler := New(aws.Environment.Get, io.Discard)
-	apptest.Ask(t, handler, apptest.Request("DELETE /v1/holders/{holderId}", "", "holderId", "E-1"), 404, "holder_not_found")
+	erase := apptest.Request("DELETE /v1/holders/{holderId}", "", "holderId", "E-1")
+	apptest.Ask(t, handler, erase, 404, "holder_not_found")
 	if asked := aws.Asked("GetItem"); len(asked) == 0 || !strings.Contains(asked[0], `"TableName":"the-table"`) {
 		t.Errorf("the database was asked %q, want reads of the table", asked)
 	}

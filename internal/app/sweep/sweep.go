@@ -1,5 +1,5 @@
-// Package sweep is the function sweep: every minute it does what is due, reads the providers' own records of events and looks at
-// their stock.
+// Package sweep is the function sweep: every minute it does what is due, reads the providers' own records of events and
+// looks at their stock.
 //
 // What belongs here is how the function is put together from its environment. What it does is for issuance.
 package sweep
@@ -14,12 +14,12 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider/accounts/clients"
 )
 
-// Handler is what the function hands to lambda.Start; it takes a tick of the schedule, whatever is in it. The next tick is the
-// retry of one that ended in an error.
+// Handler is what the function hands to lambda.Start; it takes a tick of the schedule, whose content does not matter.
+// The next tick is the retry of one that ended in an error.
 type Handler = func(context.Context) (issuance.SweepReport, error)
 
-// New returns the function as its environment configures it. When that is wrong, one line written to out names every problem,
-// and each tick ends in wiring.ErrUnconfigured.
+// New returns the function as its environment configures it. When that is wrong, one line written to out names every
+// problem, and each tick ends in wiring.ErrUnconfigured.
 func New(getenv func(string) string, out io.Writer) Handler {
 	base := wiring.New(getenv, out)
 	adapters, accounts := issuing.Connect(base, clients.Background), base.Accounts()

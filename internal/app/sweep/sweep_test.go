@@ -18,7 +18,8 @@ func TestConfiguredItSweepsEveryAccountWithinTheBackgroundsShare(t *testing.T) {
 		if read := strings.Join(aws.Asked("GetSecretValue"), " "); !strings.Contains(read, `"the/prefix/`+account+`"`) {
 			t.Errorf("the secrets %s were read, without that of %s", read, account)
 		}
-		if due := strings.Join(aws.Asked("Query"), " "); !strings.Contains(due, `"the-table"`) || !strings.Contains(due, account) {
+		due := strings.Join(aws.Asked("Query"), " ")
+		if !strings.Contains(due, `"the-table"`) || !strings.Contains(due, account) {
 			t.Errorf("what is due for %s was not looked for: %s", account, due)
 		}
 	}

@@ -1,5 +1,5 @@
-// Package webhook is the function webhook: it takes what a provider reports, verifies and translates it, and puts it on the bus.
-// It stores nothing.
+// Package webhook is the function webhook: it takes what a provider reports, verifies and translates it, and puts it on
+// the bus. It stores nothing.
 //
 // What belongs here is how the function is put together from its environment. What it does is for internal/webhook.
 package webhook
@@ -15,8 +15,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/webhook"
 )
 
-// New returns the function as its environment configures it. When that is wrong, one line written to out names every problem,
-// and the function answers each call with 500, after which the provider tries again.
+// New returns the function as its environment configures it. When that is wrong, one line written to out names every
+// problem, and the function answers each call with 500, after which the provider tries again.
 func New(getenv func(string) string, out io.Writer) overhttp.Handler {
 	base := wiring.New(getenv, out)
 	accounts, bus := secrets.Connect(base), eventbus.Connect(base, envelope.SourceProvider)

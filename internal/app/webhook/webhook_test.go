@@ -66,5 +66,6 @@ func TestItPublishesWhatAProviderReports(t *testing.T) {
 
 func TestMisconfiguredItNamesEveryProblemOnceAndAnswers500(t *testing.T) {
 	apptest.Misconfigured(t, New, append(apptest.Bus, "ACCOUNTS", "SECRETS_PREFIX"),
-		[]string{"ACCOUNTS", "AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL_SECRETS_MANAGER"}, apptest.RefusedOverHTTP)
+		[]string{"ACCOUNTS", "AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL_SECRETS_MANAGER"},
+		apptest.RefusedOverHTTP)
 }

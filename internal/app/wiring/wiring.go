@@ -1,9 +1,9 @@
-// Package wiring is what every function is put together from: its environment, its clock, its log, its metrics and the ids it
-// makes.
+// Package wiring is what every function is put together from: its environment, its clock, its log, its metrics and the
+// ids it makes.
 //
-// What belongs here is what all functions read, and how a function that is configured wrongly says so. What only some functions
-// need is beneath (table, secrets, eventbus, issuing, overhttp), because a function links and initialises every package it
-// imports. Nothing about credentials is decided here.
+// What belongs here is what all functions read, and how a function that is configured wrongly says so. What only some
+// functions need is beneath (table, secrets, eventbus, issuing, overhttp), because a function links and initialises
+// every package it imports. Nothing about credentials is decided here.
 package wiring
 
 import (
@@ -23,14 +23,15 @@ import (
 	"github.com/mobilecred/mobilecred/internal/telemetry"
 )
 
-// ErrUnconfigured is what a function that handles events answers each of them with while its configuration is wrong, so that
-// the event is tried again and in the end kept among the failed ones. It names no variable: the error travels with the event.
+// ErrUnconfigured is what a function that handles events answers each of them with while its configuration is wrong, so
+// that the event is tried again and in the end kept among the failed ones. It names no variable: the error travels with
+// the event.
 var ErrUnconfigured = errors.New("the function is not configured; its log says what is missing or wrong")
 
 // Base is what every function has, and reads the configuration for the adapters.
 //
-// Its reading methods note what is missing or wrong instead of returning errors, so that one start names everything. What they
-// return is only good for use when Ready says so.
+// Its reading methods note what is missing or wrong instead of returning errors, so that one start names everything.
+// What they return is only good for use when Ready says so.
 type Base struct {
 	Now   func() time.Time    // whole milliseconds, UTC; nil when the clock is configured wrongly
 	NewID func() string       // at least 128 random bits, in the alphabet of ids
@@ -41,8 +42,8 @@ type Base struct {
 	problems []string // in the order they were met, each once
 }
 
-// New begins to put a function together that reads its environment by getenv and logs to out. It makes the log the default one
-// of package slog.
+// New begins to put a function together that reads its environment by getenv and logs to out. It makes the log the
+// default one of package slog.
 func New(getenv func(string) string, out io.Writer) *Base {
 	b := &Base{
 		NewID:  func() string { return strings.ToLower(rand.Text()) },
@@ -57,8 +58,8 @@ func New(getenv func(string) string, out io.Writer) *Base {
 	return b
 }
 
-// Note notes that the configuration is wrong: err, or every error that errors.Join made it of. The text must hold no value of a
-// variable. A nil error is no problem, and one that was noted before is not repeated.
+// Note notes that the configuration is wrong: err, or every error that errors.Join made it of. The text must hold no
+// value of a variable. A nil error is no problem, and one that was noted before is not repeated.
 func (b *Base) Note(err error) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range joined.Unwrap() {
@@ -83,8 +84,8 @@ func (b *Base) Required(name string) string {
 // Optional reads a variable that may be absent or empty, which are the same.
 func (b *Base) Optional(name string) string { return b.getenv(name) }
 
-// Accounts reads the names of the provider accounts from ACCOUNTS, separated by commas. Each has to be one that fits into the
-// path of a webhook.
+// Accounts reads the names of the provider accounts from ACCOUNTS, separated by commas. Each has to be one that fits
+// into the path of a webhook.
 func (b *Base) Accounts() []string {
 	text := b.Required("ACCOUNTS")
 	if text == "" {
@@ -111,8 +112,8 @@ func (b *Base) AWS(service string) aws.Config {
 	return c
 }
 
-// Ready says whether everything read so far was there and right. When it was not, Ready logs every problem in one line; ask once,
-// after the last adapter is made.
+// Ready says whether everything read so far was there and right. When it was not, Ready logs every problem in one line;
+// ask once, after the last adapter is made.
 func (b *Base) Ready() bool {
 	if len(b.problems) == 0 {
 		return true

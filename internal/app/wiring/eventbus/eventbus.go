@@ -1,4 +1,5 @@
-// Package eventbus connects functions that publish events to the bus. What events say is for the functions that publish them.
+// Package eventbus connects functions that publish events to the bus. What events say is for the functions that publish
+// them.
 package eventbus
 
 import (

@@ -27,9 +27,9 @@ type Adapters struct {
 	Mailer    mail.Mailer
 }
 
-// Connect returns the adapters that the environment configures: the table, the accounts of package secrets, and SES with the
-// sender MAIL_FROM and the configuration set MAIL_CONFIGURATION_SET, which may be absent. share is the part of each account's
-// calls that the function may use.
+// Connect returns the adapters that the environment configures: the table, the accounts of package secrets, and SES
+// with the sender MAIL_FROM and the configuration set MAIL_CONFIGURATION_SET, which may be absent. share is the part of
+// each account's calls that the function may use.
 func Connect(b *wiring.Base, share clients.Share) Adapters {
 	store := table.Connect(b)
 	return Adapters{

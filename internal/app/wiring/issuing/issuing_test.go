@@ -13,8 +13,10 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider/accounts/clients"
 )
 
-var letter = mail.Letter{HolderFirstName: "Aimée", HolderLastName: "Tremblay", To: "aimee@example.com", ProfileName: "HQ",
-	Code: "BPEX-LQTC-4E33-QT6N", ExpiresAt: apptest.Now.Add(7 * 24 * time.Hour), Locale: "en", TimeZone: "UTC"}
+var letter = mail.Letter{
+	HolderFirstName: "Aimée", HolderLastName: "Tremblay", To: "aimee@example.com", ProfileName: "HQ",
+	Code: "BPEX-LQTC-4E33-QT6N", ExpiresAt: apptest.Now.Add(7 * 24 * time.Hour), Locale: "en", TimeZone: "UTC",
+}
 
 func TestMailsNameSenderAndConfigurationSetOfTheEnvironment(t *testing.T) {
 	for _, set := range []string{"the-set", ""} {

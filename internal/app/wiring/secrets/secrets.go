@@ -1,5 +1,5 @@
-// Package secrets connects functions to the secrets of the provider accounts. It links no provider's client, because webhook,
-// which only compares a secret, needs none.
+// Package secrets connects functions to the secrets of the provider accounts. It links no provider's client, because
+// webhook, which only compares a secret, needs none.
 package secrets
 
 import (

@@ -1,4 +1,5 @@
-// Package table connects functions that read or write the table to it. Which items there are and what they mean is for the store.
+// Package table connects functions that read or write the table to it. Which items there are and what they mean is for
+// the store.
 package table
 
 import (
