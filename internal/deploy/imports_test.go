@@ -47,6 +47,7 @@ var workshop = []string{
 	"internal/deploy", "internal/deploy/...",
 	"internal/e2e",
 	"internal/local", "internal/local/...",
+	"internal/mutate", "internal/mutate/...",
 	"internal/provider/origosim", "internal/provider/origosim/...",
 	"internal/samlocal", "internal/samlocal/...",
 	"internal/store/memory", "internal/store/storetest",
