@@ -99,7 +99,7 @@ func (r *run) setPicture(ctx context.Context, p provider.Provider, c credential.
 		return "", err
 	}
 	ref, err := p.SetPhoto(ctx, c.UserID, picture)
-	r.noteAnswer(err)
+	_ = r.noteAnswer(err)
 	if ref != "" { // it is there, be it shown or not, and will have to be removed
 		r.item.PictureRef = ref
 		if err := r.Store.SaveWork(ctx, r.item); err != nil {

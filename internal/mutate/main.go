@@ -223,7 +223,8 @@ func try(ctx context.Context, tree string, b breakage, lives int) (verdict strin
 }
 
 func patch(ctx context.Context, tree, file string, more ...string) error {
-	apply := exec.CommandContext(context.WithoutCancel(ctx), "git", append([]string{"apply", "--recount", file}, more...)...)
+	args := append([]string{"apply", "--recount", file}, more...)
+	apply := exec.CommandContext(context.WithoutCancel(ctx), "git", args...)
 	apply.Dir = tree
 	// Inside another checkout, git would look for the patch's files there.
 	apply.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(tree))
