@@ -1,7 +1,8 @@
 // Package bus puts events on the EventBridge bus.
 //
-// What belongs here is publishing: batches, and what to do about entries that were not taken. What does not: what events are called
-// and how they are read (envelope, which links no client), what they say (provider, notify) and when they are published (webhook, notify).
+// What belongs here is publishing: batches, and what to do about entries that were not taken. What does not: what
+// events are called and how they are read (envelope, which links no client), what they say (provider, notify) and when
+// they are published (webhook, notify).
 package bus
 
 import (
@@ -31,7 +32,8 @@ const (
 
 // API is what is used of EventBridge; *eventbridge.Client has it.
 type API interface {
-	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
+	PutEvents(context.Context, *eventbridge.PutEventsInput,
+		...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
 }
 
 // Entry is one event to be put on the bus.
@@ -81,9 +83,9 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Publish puts entries on the bus, in their order, and returns nil when every one of them is there. Entries that were refused are
-// tried again, only they, four times in all; an *Error tells what is left. A request that failed altogether is not repeated here,
-// the SDK has done so, and ends it. Entries may arrive twice.
+// Publish puts entries on the bus, in their order, and returns nil when every one of them is there. Entries that were
+// refused are tried again, only they, four times in all; an *Error tells what is left. A request that failed altogether
+// is not repeated here, the SDK has done so, and ends it. Entries may arrive twice.
 func (b *Bus) Publish(ctx context.Context, entries []Entry) error {
 	requests := make([]types.PutEventsRequestEntry, len(entries))
 	for i, e := range entries {
@@ -92,7 +94,8 @@ func (b *Bus) Publish(ctx context.Context, entries []Entry) error {
 			return fmt.Errorf("bus: event %d has a detail that is no JSON", i) // the error would quote it
 		}
 		text := string(detail)
-		requests[i] = types.PutEventsRequestEntry{EventBusName: &b.name, Source: &b.source, DetailType: &entries[i].DetailType, Detail: &text}
+		requests[i] = types.PutEventsRequestEntry{EventBusName: &b.name, Source: &b.source,
+			DetailType: &entries[i].DetailType, Detail: &text}
 		if !e.Time.IsZero() {
 			requests[i].Time = &entries[i].Time
 		}
@@ -135,8 +138,10 @@ func fitting(entries []types.PutEventsRequestEntry) int {
 	return len(entries)
 }
 
-// put sends one batch, given by indexes, until all of it is taken or the attempts are used up. It returns the indexes that are left.
-func (b *Bus) put(ctx context.Context, requests []types.PutEventsRequestEntry, batch []int, codes map[string]int) ([]int, error) {
+// put sends one batch, given by indexes, until all of it is taken or the attempts are used up. It returns the indexes
+// that are left.
+func (b *Bus) put(ctx context.Context, requests []types.PutEventsRequestEntry, batch []int,
+	codes map[string]int) ([]int, error) {
 	for attempt := 0; ; attempt++ {
 		in := &eventbridge.PutEventsInput{}
 		for _, i := range batch {

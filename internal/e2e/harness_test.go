@@ -121,7 +121,8 @@ func private(t *testing.T) *run {
 	dir := t.TempDir()
 	// What the shared run has compiled is up to date, so that nothing is linked again.
 	functions := filepath.Join("bin", "functions")
-	if err := os.CopyFS(filepath.Join(dir, functions), os.DirFS(filepath.Join(theShared(t).dir, functions))); err != nil {
+	if err := os.CopyFS(filepath.Join(dir, functions),
+		os.DirFS(filepath.Join(theShared(t).dir, functions))); err != nil {
 		t.Fatal(err)
 	}
 	p := newProcess(dir)
@@ -242,8 +243,8 @@ func (r *run) restart() {
 	r.again()
 }
 
-// processes are the command lines of every process that belongs to the run: its own, its children's, and those of children of a
-// run that has ended. They are known by the run's directory, in their arguments or their environment.
+// processes are the command lines of every process that belongs to the run: its own, its children's, and those of
+// children of a run that has ended. They are known by the run's directory, in their arguments or their environment.
 func (r *run) processes() []string {
 	r.t.Helper()
 	var found []string
@@ -287,8 +288,8 @@ func (r *run) gone() {
 	}
 }
 
-// freePorts picks ports below those the kernel hands out by itself: those would be somebody else's connection by the time a killed
-// run starts again.
+// freePorts picks ports below those the kernel hands out by itself: those would be somebody else's connection by the
+// time a killed run starts again.
 func freePorts(names ...string) (map[string]int, error) {
 	ports := map[string]int{}
 	for _, name := range names {
@@ -394,9 +395,9 @@ func (a answer) credential() credential {
 
 var client = &http.Client{Timeout: 40 * time.Second}
 
-// try makes a call and returns its failure; what runs beside the test uses it. Paths below /v1 are the API's, with a token of all
-// scopes unless the headers, name after value, say something else about Authorization (an empty value: no header). Any other
-// path is the world's. The body is JSON unless it is a []byte.
+// try makes a call and returns its failure; what runs beside the test uses it. Paths below /v1 are the API's, with a
+// token of all scopes unless the headers, name after value, say something else about Authorization (an empty value: no
+// header). Any other path is the world's. The body is JSON unless it is a []byte.
 func (r *run) try(method, path string, body any, headers ...string) (answer, error) {
 	at, header := r.world(path), http.Header{}
 	if body != nil {
@@ -581,8 +582,8 @@ type (
 
 var holders atomic.Int64
 
-// holder puts a new cardholder, with changes to what a cardholder is, and returns the id: no other test has it. The e-mail
-// address is the id's, at example.com.
+// holder puts a new cardholder, with changes to what a cardholder is, and returns the id: no other test has it. The
+// e-mail address is the id's, at example.com.
 func (r *run) holder(changes ...m) string {
 	r.t.Helper()
 	id := fmt.Sprintf("E-%d", holders.Add(1))
@@ -770,8 +771,8 @@ func (r *run) fairWeather() {
 	r.delete("/faults").want(200)
 }
 
-// eventually looks again whenever the world's page hears of a change, until wrong is empty: that is what wrong returns what is
-// still amiss for.
+// eventually looks again whenever the world's page hears of a change, until wrong is empty: that is what wrong returns
+// what is still amiss for.
 func (r *run) eventually(wrong func() string) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
@@ -799,8 +800,9 @@ func (r *run) eventually(wrong func() string) {
 	}
 }
 
-// agree waits for rest and compares: the provider's reserved and issued mobile IDs are exactly those of our live credentials.
-// With holders, only theirs are looked at; without, everybody's, except what the provider gave to people we do not know.
+// agree waits for rest and compares: the provider's reserved and issued mobile IDs are exactly those of our live
+// credentials. With holders, only theirs are looked at; without, everybody's, except what the provider gave to people
+// we do not know.
 func (r *run) agree(only ...string) {
 	r.t.Helper()
 	r.settle()

@@ -33,11 +33,13 @@ func TestReady(t *testing.T) {
 		App                     struct{ AppleURL, GoogleURL string }
 	}
 	r.get("/v1/profiles/hq").want(200).into(&profile)
-	if profile.Account != account || profile.PartNumber != part1 || profile.InvitationDays != 7 || profile.App.AppleURL == "" || profile.App.GoogleURL == "" {
+	if profile.Account != account || profile.PartNumber != part1 || profile.InvitationDays != 7 ||
+		profile.App.AppleURL == "" || profile.App.GoogleURL == "" {
 		t.Errorf("the profile of a fresh start: %+v", profile)
 	}
 	pool := r.provider().PartNumbers
-	if len(pool) != 2 || pool[0].PartNumber != part1 || pool[1].PartNumber != part2 || len(pool[0].Available) != 100 || len(pool[1].Available) != 100 {
+	if len(pool) != 2 || pool[0].PartNumber != part1 || pool[1].PartNumber != part2 || len(pool[0].Available) != 100 ||
+		len(pool[1].Available) != 100 {
 		t.Errorf("the pool of a fresh start: %+v", pool)
 	}
 
@@ -54,7 +56,8 @@ func TestReady(t *testing.T) {
 	// Two runs on one directory would spoil it.
 	second := exec.Command(program())
 	second.Dir, second.Env = root, append(os.Environ(), "LOCAL_DIR="+r.dir)
-	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "in use by another run") || strings.Count(string(out), "\n") != 1 {
+	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "in use by another run") ||
+		strings.Count(string(out), "\n") != 1 {
 		t.Errorf("a second run: %v, %s", err, out)
 	}
 
@@ -75,7 +78,8 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 	r.put("/v1/holders/"+holder+"/picture", picture(t), "Content-Type", "image/png").want(204)
 
 	c := r.assign(holder)
-	if c.Stage != "invited" || c.Invitation.Status != "sent" || !strings.HasPrefix(c.MobileID, part1+":") || c.Card.Number == "" {
+	if c.Stage != "invited" || c.Invitation.Status != "sent" || !strings.HasPrefix(c.MobileID, part1+":") ||
+		c.Card.Number == "" {
 		t.Errorf("assigned: %+v", c)
 	}
 	r.agree(holder)
@@ -85,7 +89,8 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 		t.Fatalf("%d mails", len(mails))
 	}
 	for _, text := range []string{mails[0].HTML, mails[0].Text} {
-		for _, part := range []string{mails[0].Code, "Aimée", "https://apps.apple.com/", "https://play.google.com/store/"} {
+		for _, part := range []string{mails[0].Code, "Aimée", "https://apps.apple.com/",
+			"https://play.google.com/store/"} {
 			if part == "" || !strings.Contains(text, part) {
 				t.Errorf("the mail has no %q:\n%s", part, text)
 			}
@@ -115,7 +120,8 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 		t.Errorf("on phone B: %+v", b)
 	}
 
-	if c = r.delete(c.path()).want(200).credential(); c.Status != "revoked" || c.Stage != "" || c.Provider.State != "synced" {
+	if c = r.delete(c.path()).want(200).credential(); c.Status != "revoked" || c.Stage != "" ||
+		c.Provider.State != "synced" {
 		t.Errorf("deleted: %+v", c)
 	}
 	r.delete(c.path()).want(200)
@@ -127,7 +133,8 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 		t.Errorf("history: %s", got)
 	}
 	last := r.history(c)[4]
-	if last.From != "activated" || last.To != "revoked" || last.Actor.Type != "portal" || last.Actor.ID != "portal" || last.Anomaly || last.Late {
+	if last.From != "activated" || last.To != "revoked" || last.Actor.Type != "portal" || last.Actor.ID != "portal" ||
+		last.Anomaly || last.Late {
 		t.Errorf("the last entry: %+v", last)
 	}
 	r.redeem(phoneB, mails[0].Code).want(409, 410)
@@ -161,7 +168,8 @@ func TestForgedWebhookIsRefusedAndNothingIsOnTheBus(t *testing.T) {
 	// Two users nobody has: one a forger tells of, one the provider does.
 	batch := func(user string) []byte {
 		text, err := json.Marshal([]m{{
-			"specversion": "1.0", "id": "0b3c8a4e-" + user, "type": "com.origo.mi.user", "source": "user/" + user, "time": "2026-01-01T00:00:00.000Z",
+			"specversion": "1.0", "id": "0b3c8a4e-" + user, "type": "com.origo.mi.user", "source": "user/" + user,
+			"time":            "2026-01-01T00:00:00.000Z",
 			"datacontenttype": "application/vnd.hidglobal.origo.events.user-2.0+json",
 			"data":            m{"organization_id": "1003233", "userId": user, "status": "USER_UPDATED"},
 		}})

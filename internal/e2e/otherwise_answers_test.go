@@ -30,17 +30,22 @@ var operatorCalls = []call{
 	{"assign another", "POST", "/..", m{"profileId": "hq"}, false},
 }
 
-// What each call is answered in each state, and the state it leads to: of the credential itself, whatever a replacement is.
+// What each call is answered in each state, and the state it leads to: of the credential itself, whatever a replacement
+// is.
 var operatorAnswers = map[string][]string{
-	"invited": {"429 too_soon, invited", "202 invited", "201 lost", "201 stolen", "201 revoked", "200 lost", "200 stolen", "200 revoked", "201 invited"},
-	"activating": {"409 invalid_state, activating", "409 invalid_state, activating", "201 lost", "201 stolen", "201 revoked", "200 lost", "200 stolen", "200 revoked",
+	"invited": {"429 too_soon, invited", "202 invited", "201 lost", "201 stolen", "201 revoked", "200 lost",
+		"200 stolen", "200 revoked", "201 invited"},
+	"activating": {"409 invalid_state, activating", "409 invalid_state, activating", "201 lost", "201 stolen",
+		"201 revoked", "200 lost", "200 stolen", "200 revoked",
 		"201 activating"},
-	"activated": {"409 invalid_state, activated", "409 invalid_state, activated", "201 lost", "201 stolen", "201 revoked", "200 lost", "200 stolen", "200 revoked",
+	"activated": {"409 invalid_state, activated", "409 invalid_state, activated", "201 lost", "201 stolen",
+		"201 revoked", "200 lost", "200 stolen", "200 revoked",
 		"201 activated"},
 	"declined":   finalAnswers("declined"),
 	"expired":    finalAnswers("expired"),
 	"reassigned": finalAnswers("reassigned"),
-	"revoked": {"409 invalid_state, revoked", "409 invalid_state, revoked", "409 invalid_state, revoked", "409 invalid_state, revoked", "409 invalid_state, revoked",
+	"revoked": {"409 invalid_state, revoked", "409 invalid_state, revoked", "409 invalid_state, revoked",
+		"409 invalid_state, revoked", "409 invalid_state, revoked",
 		"200 revoked", "200 revoked", "200 revoked", "201 revoked"},
 	"lost":   finalAnswers("lost"),
 	"stolen": finalAnswers("stolen"),
@@ -97,7 +102,8 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 	for _, x := range operatorCalls {
 		fmt.Fprint(w, "\t", x.name)
 	}
-	for _, state := range []string{"expired", "invited", "activating", "activated", "declined", "reassigned", "revoked", "lost", "stolen", "failed"} {
+	for _, state := range []string{"expired", "invited", "activating", "activated", "declined", "reassigned", "revoked",
+		"lost", "stolen", "failed"} {
 		fmt.Fprint(w, "\n", state)
 		made := map[string]credential{}
 		prepare := func(later bool) {

@@ -13,8 +13,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// Everything that goes otherwise than the main job, in one run: a part after the other, and after each of them the provider has
-// reserved and issued what our live credentials have, and nothing else.
+// Everything that goes otherwise than the main job, in one run: a part after the other, and after each of them the
+// provider has reserved and issued what our live credentials have, and nothing else.
 func TestEverythingThatGoesOtherwise(t *testing.T) {
 	t.Parallel()
 	r := private(t)
@@ -48,7 +48,8 @@ func TestEverythingThatGoesOtherwise(t *testing.T) {
 	r.settle()
 	r.noDeadLetters()
 	t.Run("every change has left as the right event", func(t *testing.T) { (&run{r.process, t}).everyChangeIsTold() })
-	t.Run("no log line and no event holds anything personal", func(t *testing.T) { (&run{r.process, t}).nothingPersonal() })
+	t.Run("no log line and no event holds anything personal",
+		func(t *testing.T) { (&run{r.process, t}).nothingPersonal() })
 }
 
 func (r *run) declined() {
@@ -85,7 +86,8 @@ func (r *run) expired() {
 func (r *run) expiredByUs() {
 	r.clear()
 	days := func(n int) {
-		r.put("/v1/profiles/hq", m{"name": "HQ employees", "account": account, "partNumber": part1, "invitationDays": n}).want(200)
+		r.put("/v1/profiles/hq", m{"name": "HQ employees", "account": account, "partNumber": part1,
+			"invitationDays": n}).want(200)
 	}
 	days(2)
 	c := r.invited()
@@ -171,7 +173,8 @@ func (r *run) reassignedMet() {
 	}
 	r.settle()
 	previous := m{"holderId": c.HolderID, "credentialId": c.ID}
-	if told := r.eventsOf(winner)["Credential Assigned"]; len(told) != 1 || fmt.Sprint(told[0]["previous"]) != fmt.Sprint(map[string]any(previous)) {
+	if told := r.eventsOf(winner)["Credential Assigned"]; len(told) != 1 ||
+		fmt.Sprint(told[0]["previous"]) != fmt.Sprint(map[string]any(previous)) {
 		r.t.Errorf("the take-over was told as %v, and should name %v", told, previous)
 	}
 	r.advance(time.Minute)
@@ -279,7 +282,8 @@ func (r *run) contradicted() {
 	}
 }
 
-// redeemedAfterEnd is a holder who is faster than our cancellation: what is over stays over, and the phone does not keep it.
+// redeemedAfterEnd is a holder who is faster than our cancellation: what is over stays over, and the phone does not
+// keep it.
 func (r *run) redeemedAfterEnd() {
 	c := r.invited()
 	code := r.codeOf(c.HolderID)
@@ -471,15 +475,18 @@ func (r *run) repeated() {
 			}
 		}
 		r.settle()
-		if n := r.allMails(); n != mails || !slices.Equal(r.provider().mobileIDs(), ids) || len(r.history(c)) != history {
-			r.t.Errorf("%s: repeating it did something: %d mails, then %d; %v, then %v; %s", name, mails, n, ids, r.provider().mobileIDs(), r.told(c))
+		if n := r.allMails(); n != mails || !slices.Equal(r.provider().mobileIDs(), ids) ||
+			len(r.history(c)) != history {
+			r.t.Errorf("%s: repeating it did something: %d mails, then %d; %v, then %v; %s", name, mails, n, ids,
+				r.provider().mobileIDs(), r.told(c))
 		}
 		return c
 	}
 	holder := r.holder()
 	path := "/v1/holders/" + holder + "/credentials"
 	c := twice("assign", path, m{"profileId": "hq"}, m{"profileId": "branch"}, 201)
-	r.post(path, []byte(` { "profileId" : "hq" } `), "Idempotency-Key", "key of assign").want(200) // the same value, spaced otherwise
+	// the same value, spaced otherwise
+	r.post(path, []byte(` { "profileId" : "hq" } `), "Idempotency-Key", "key of assign").want(200)
 	r.advance(time.Minute)
 	twice("invitation", c.path()+"/invitation", nil, nil, 202)
 	c = twice("replacement", c.path()+"/replacement", m{"reason": "lost"}, m{"reason": "stolen"}, 201)
@@ -489,10 +496,12 @@ func (r *run) repeated() {
 	r.post(c.path()+"/stolen", m{}, "Idempotency-Key", "key of stolen").want(200) // {} says nothing either
 	// What is refused leaves no trace of its key.
 	r.post(path, m{"profileId": "none"}, "Idempotency-Key", "key of a refusal").want(404)
-	r.delete(r.post(path, m{"profileId": "hq"}, "Idempotency-Key", "key of a refusal").want(201).credential().path()).want(200)
+	r.delete(r.post(path, m{"profileId": "hq"}, "Idempotency-Key",
+		"key of a refusal").want(201).credential().path()).want(200)
 	// A key is forgotten after seven days.
 	r.advance(8 * 24 * time.Hour)
-	if again := r.post(path, m{"profileId": "hq"}, "Idempotency-Key", "key of assign").want(201).credential(); again.ID == c.ID {
+	if again := r.post(path, m{"profileId": "hq"}, "Idempotency-Key",
+		"key of assign").want(201).credential(); again.ID == c.ID {
 		r.t.Errorf("still %s", again.ID)
 	}
 }
@@ -503,7 +512,8 @@ func (r *run) repeatedAtOnce() {
 	answers := make(chan answer, n)
 	for range n {
 		go func() {
-			a, err := r.try("POST", "/v1/holders/"+holder+"/credentials", m{"profileId": "hq"}, "Idempotency-Key", "all at once")
+			a, err := r.try("POST", "/v1/holders/"+holder+"/credentials", m{"profileId": "hq"}, "Idempotency-Key",
+				"all at once")
 			if err != nil {
 				a = answer{t: r.t, body: []byte(err.Error())}
 			}
@@ -521,7 +531,8 @@ func (r *run) repeatedAtOnce() {
 	r.settle()
 	r.advance(time.Minute)
 	if len(ids) != 1 || first != 1 || len(r.credentials(holder)) != 1 || len(r.mails(holder)) != 1 {
-		r.t.Errorf("%d credentials answered, %d of them as new, %d there, %d mails", len(ids), first, len(r.credentials(holder)), len(r.mails(holder)))
+		r.t.Errorf("%d credentials answered, %d of them as new, %d there, %d mails", len(ids), first,
+			len(r.credentials(holder)), len(r.mails(holder)))
 	}
 }
 
@@ -533,8 +544,10 @@ func (r *run) mailedAgain() {
 		r.t.Errorf("%s, again after %q s", a.body, wait)
 	}
 	r.advance(time.Minute)
-	if c = r.post(c.path()+"/invitation", nil).want(202).credential(); c.Invitation.Mails != 2 || r.codeOf(c.HolderID) != code || len(r.mails(c.HolderID)) != 2 {
-		r.t.Errorf("%+v; %d mails, the same code: %v", c.Invitation, len(r.mails(c.HolderID)), r.codeOf(c.HolderID) == code)
+	if c = r.post(c.path()+"/invitation", nil).want(202).credential(); c.Invitation.Mails != 2 ||
+		r.codeOf(c.HolderID) != code || len(r.mails(c.HolderID)) != 2 {
+		r.t.Errorf("%+v; %d mails, the same code: %v", c.Invitation, len(r.mails(c.HolderID)),
+			r.codeOf(c.HolderID) == code)
 	}
 }
 
@@ -602,7 +615,8 @@ func (r *run) visitors() {
 	if b := r.phone("visiting").Badges; len(b) != 0 {
 		r.t.Errorf("on the phone after the visit: %+v", b)
 	}
-	if a := r.post("/v1/holders/"+onPhone.HolderID+"/credentials", m{"profileId": "hq"}).want(409); a.code() != "invalid_state" {
+	if a := r.post("/v1/holders/"+onPhone.HolderID+"/credentials",
+		m{"profileId": "hq"}).want(409); a.code() != "invalid_state" {
 		r.t.Errorf("after the visit: %s", a.body)
 	}
 
@@ -621,8 +635,9 @@ func (r *run) visitors() {
 func (r *run) otherRevisions() {
 	holder := r.holder()
 	for path, body := range map[string]m{
-		"/v1/holders/" + holder: {"kind": "cardholder", "firstName": "Zoë", "lastName": "Tremblay", "email": address(holder)},
-		"/v1/profiles/branch":   {"name": "The branches", "account": account, "partNumber": part2},
+		"/v1/holders/" + holder: {"kind": "cardholder", "firstName": "Zoë", "lastName": "Tremblay",
+			"email": address(holder)},
+		"/v1/profiles/branch": {"name": "The branches", "account": account, "partNumber": part2},
 	} {
 		etag := r.get(path).want(200).header.Get("ETag")
 		if a := r.put(path, body, "If-Match", `"99"`).want(409); a.code() != "revision_mismatch" {
@@ -687,7 +702,8 @@ func (r *run) erased() {
 		r.advance(2 * time.Minute)
 	}
 
-	for _, gone := range []string{"", "/credentials", strings.TrimPrefix(onPhone.path(), path), strings.TrimPrefix(onPhone.path(), path) + "/history"} {
+	for _, gone := range []string{"", "/credentials", strings.TrimPrefix(onPhone.path(), path),
+		strings.TrimPrefix(onPhone.path(), path) + "/history"} {
 		if a := r.get(path + gone).want(404); a.code() != "holder_not_found" {
 			r.t.Errorf("%s", a.body)
 		}
@@ -706,12 +722,14 @@ func (r *run) erased() {
 	r.settle()
 	r.nowhere(first, last, email, strings.SplitN(email, "@", 2)[0])
 	for key := range r.items() {
-		if strings.HasPrefix(key, "HOLDER#"+holder+" ") && (strings.HasSuffix(key, " HOLDER") || strings.HasSuffix(key, " PICTURE") || strings.Contains(key, " WORK#")) {
+		if strings.HasPrefix(key, "HOLDER#"+holder+" ") && (strings.HasSuffix(key, " HOLDER") ||
+			strings.HasSuffix(key, " PICTURE") || strings.Contains(key, " WORK#")) {
 			r.t.Errorf("left behind: %s", key)
 		}
 	}
 	// Whoever comes later under the same id is somebody new.
-	r.put(path, m{"kind": "cardholder", "firstName": "Aimée", "lastName": "Tremblay", "email": address(holder)}).want(201)
+	r.put(path, m{"kind": "cardholder", "firstName": "Aimée", "lastName": "Tremblay",
+		"email": address(holder)}).want(201)
 	if c := r.assign(holder); c.ID == onPhone.ID || c.ID == waiting.ID {
 		r.t.Errorf("%+v", c)
 	}
@@ -788,14 +806,16 @@ func (r *run) everyChangeIsTold() {
 			r.t.Errorf("%s: %v", e.DetailType, err)
 		}
 		id := as[struct{ ID string }](doc.(map[string]any)).ID
-		if known, twice := events[id]; twice && (known.DetailType != e.DetailType || !bytes.Equal(known.Detail, e.Detail)) {
+		if known, twice := events[id]; twice && (known.DetailType != e.DetailType ||
+			!bytes.Equal(known.Detail, e.Detail)) {
 			r.t.Errorf("%s was told in two ways: %s, %s", id, known.Detail, e.Detail)
 		}
 		events[id] = e
 	}
 	reached := map[string]string{
-		"activating": "Accepted", "activated": "Activated", "declined": "Declined", "expired": "Expired", "reassigned": "Reassigned",
-		"revoked": "Revoked", "lost": "Lost", "stolen": "Stolen", "failed": "Failed",
+		"activating": "Accepted", "activated": "Activated", "declined": "Declined", "expired": "Expired",
+		"reassigned": "Reassigned",
+		"revoked":    "Revoked", "lost": "Lost", "stolen": "Stolen", "failed": "Failed",
 	}
 	kinds := map[string]int{}
 	for _, h := range all[told](r.items(), func(_, sk string) bool { return strings.HasPrefix(sk, "HIST#") }) {
@@ -836,14 +856,16 @@ func (r *run) everyChangeIsTold() {
 		if err := json.Unmarshal(e.Detail, &d); err != nil {
 			r.t.Fatal(err)
 		}
-		if d.HolderID != h.HolderID || d.CredentialID != h.CredentialID || d.Revision != h.Revision || d.Event != h.Event || d.From != h.From || d.To != h.To ||
+		if d.HolderID != h.HolderID || d.CredentialID != h.CredentialID || d.Revision != h.Revision ||
+			d.Event != h.Event || d.From != h.From || d.To != h.To ||
 			d.Reason != h.Reason || !d.At.Equal(h.At) || d.Actor.Type != h.Actor.Type {
 			r.t.Errorf("the event says %s, the history %+v", e.Detail, h)
 		}
 		if h.Mobile != nil && (d.MobileID != h.Mobile.ID || d.Card == nil || d.Card.Number == "") {
 			r.t.Errorf("the event's card: %s", e.Detail)
 		}
-		if named := d.Previous != nil; named != (h.PreviousCredentialID != "") || named && (d.Previous.CredentialID != h.PreviousCredentialID || d.Previous.HolderID != h.PreviousHolderID) {
+		if named := d.Previous != nil; named != (h.PreviousCredentialID != "") || named &&
+			(d.Previous.CredentialID != h.PreviousCredentialID || d.Previous.HolderID != h.PreviousHolderID) {
 			r.t.Errorf("the event names %+v as previous, the history %s", d.Previous, h.PreviousCredentialID)
 		}
 	}
@@ -853,7 +875,8 @@ func (r *run) everyChangeIsTold() {
 	r.t.Logf("events by kind: %v", kinds)
 }
 
-// nothingPersonal expects that neither an event nor a log line holds a name, an address or a code of any mail there was.
+// nothingPersonal expects that neither an event nor a log line holds a name, an address or a code of any mail there
+// was.
 func (r *run) nothingPersonal() {
 	var all []mail
 	r.get("/mail").want(200).into(&all)

@@ -40,7 +40,8 @@ func (r *run) invited() credential {
 	return r.assign(r.holder())
 }
 
-// within expects the credential to reach a state in less than a second of what was done just before, and says how long it took.
+// within expects the credential to reach a state in less than a second of what was done just before, and says how long
+// it took.
 func (r *run) within(c credential, state, reason string) credential {
 	r.t.Helper()
 	began := time.Now()
@@ -57,7 +58,8 @@ func (r *run) within(c credential, state, reason string) credential {
 func (r *run) is(c credential, state, reason string) credential {
 	r.t.Helper()
 	if c = r.read(c); c.state() != state || c.StatusReason != reason {
-		r.t.Fatalf("credential %s is %s (%s), not %s (%s): %s", c.ID, c.state(), c.StatusReason, state, reason, r.told(c))
+		r.t.Fatalf("credential %s is %s (%s), not %s (%s): %s", c.ID, c.state(), c.StatusReason, state,
+			reason, r.told(c))
 	}
 	return c
 }
@@ -98,8 +100,8 @@ func (r *run) dropped() int {
 	return 0
 }
 
-// pool expects the mobile IDs that the provider has reserved and issued, those of people we do not know aside, to be those of our
-// live credentials, each with one of them.
+// pool expects the mobile IDs that the provider has reserved and issued, those of people we do not know aside, to be
+// those of our live credentials, each with one of them.
 func (r *run) pool() {
 	r.t.Helper()
 	p := r.provider()
@@ -123,7 +125,8 @@ func (r *run) pool() {
 		have[id] = true
 	}
 	if !maps.Equal(have, want) {
-		r.t.Errorf("reserved and issued are %v; ours and strangers' are %v", slices.Sorted(maps.Keys(have)), slices.Sorted(maps.Keys(want)))
+		r.t.Errorf("reserved and issued are %v; ours and strangers' are %v", slices.Sorted(maps.Keys(have)),
+			slices.Sorted(maps.Keys(want)))
 	}
 }
 
@@ -145,7 +148,8 @@ func (r *run) scan() (map[string]m, error) {
 			return aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local"}, nil
 		}),
 	})
-	pages := dynamodb.NewScanPaginator(db, &dynamodb.ScanInput{TableName: aws.String("mobilecred"), ConsistentRead: aws.Bool(true)})
+	pages := dynamodb.NewScanPaginator(db, &dynamodb.ScanInput{TableName: aws.String("mobilecred"),
+		ConsistentRead: aws.Bool(true)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(r.t.Context())
 		if err != nil {
@@ -220,7 +224,8 @@ func (r *run) owners() {
 		}
 		live[c.ID] = true
 		if has[c.Mobile.ID] != c.ID {
-			r.t.Errorf("%s is that of credential %s, says the credential; of %q, says its owner item", c.Mobile.ID, c.ID, has[c.Mobile.ID])
+			r.t.Errorf("%s is that of credential %s, says the credential; of %q, says its owner item", c.Mobile.ID,
+				c.ID, has[c.Mobile.ID])
 		}
 	}
 	for _, o := range all[owner](items, func(_, sk string) bool { return sk == "OWNER" }) {
@@ -275,12 +280,12 @@ func (r *run) holdingInAPI() (holding, error) {
 	}
 }
 
-// watch reads every live credential, over and over, through the API and from the table, while something happens, and expects
-// exactly one of them for each mobile ID.
+// watch reads every live credential, over and over, through the API and from the table, while something happens, and
+// expects exactly one of them for each mobile ID.
 //
-// A reading is no snapshot: of a take-over it may see the loser before and the winner after. But what is final stays so: if one
-// reading and the next but one see a credential live with a mobile ID, it was so all through the one between, which therefore may
-// not see another with it.
+// A reading is no snapshot: of a take-over it may see the loser before and the winner after. But what is final stays
+// so: if one reading and the next but one see a credential live with a mobile ID, it was so all through the one
+// between, which therefore may not see another with it.
 func (r *run) watch(something func()) {
 	r.t.Helper()
 	stop := make(chan struct{})
@@ -430,7 +435,8 @@ func (r *run) codeAtProvider(externalID string) string {
 // atProvider makes a call at the provider's own interface, as any of its clients can.
 func (r *run) atProvider(method, path string, into any) {
 	r.t.Helper()
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {"1003233-local"}, "client_secret": {"local-client-secret"}}
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {"1003233-local"},
+		"client_secret": {"local-client-secret"}}
 	resp, err := client.PostForm(r.at("ORIGO_PORT", "/authentication/customer/1003233/token"), form)
 	if err != nil {
 		r.t.Fatal(err)
@@ -446,7 +452,8 @@ func (r *run) atProvider(method, path string, into any) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	req.Header = http.Header{"Authorization": {"Bearer " + token.AccessToken}, "Application-Id": {"mobilecred-local"}, "Application-Version": {"1.0"}}
+	req.Header = http.Header{"Authorization": {"Bearer " + token.AccessToken}, "Application-Id": {"mobilecred-local"},
+		"Application-Version": {"1.0"}}
 	if resp, err = client.Do(req); err != nil {
 		r.t.Fatal(err)
 	}
@@ -466,8 +473,10 @@ func (r *run) atProvider(method, path string, into any) {
 func (r *run) say(userID, invitation, status string) {
 	r.t.Helper()
 	batch := []m{{
-		"specversion": "1.0", "id": "said-" + strconv.FormatInt(time.Now().UnixNano(), 10), "type": "com.origo.mi.invitation",
-		"source":          "https://origo-simulator.invalid/credential-management/customer/1003233/invitation/" + invitation,
+		"specversion": "1.0", "id": "said-" + strconv.FormatInt(time.Now().UnixNano(), 10),
+		"type": "com.origo.mi.invitation",
+		"source": "https://origo-simulator.invalid/credential-management/customer/1003233/invitation/" +
+			invitation,
 		"time":            time.Now().UTC().Format(time.RFC3339),
 		"datacontenttype": "application/vnd.hidglobal.origo.events.invitation-2.0+json",
 		"data":            m{"organization_id": "1003233", "userId": userID, "status": status},
@@ -480,5 +489,6 @@ func (r *run) say(userID, invitation, status string) {
 func (r *run) webhook(body any, headers ...string) answer {
 	r.t.Helper()
 	return r.post("/v1/webhooks/"+account, body, append([]string{
-		"Authorization", "", "Content-Type", "application/cloudevents-batch+json", webhookHeader, webhookSecret}, headers...)...)
+		"Authorization", "", "Content-Type", "application/cloudevents-batch+json", webhookHeader, webhookSecret},
+		headers...)...)
 }

@@ -22,7 +22,8 @@ func (r *run) invitedOnce(holder string) {
 		r.t.Fatalf("%d credentials: %+v", len(h.Credentials), h.Credentials)
 	}
 	c := h.Credentials[0]
-	if c.Stage != "invited" || c.Invitation.Status != "sent" || c.Invitation.Mails != 1 || c.Provider.State != "synced" {
+	if c.Stage != "invited" || c.Invitation.Status != "sent" || c.Invitation.Mails != 1 ||
+		c.Provider.State != "synced" {
 		r.t.Errorf("%+v", c)
 	}
 	if n := len(r.mails(holder)); n != 1 {
@@ -76,7 +77,8 @@ func TestMailThrottledForThreeCalls(t *testing.T) {
 	holder := r.holder()
 	r.fault(fault{Service: "ses", Op: "send", Kind: "throttle", Count: 3})
 	c := r.post("/v1/holders/"+holder+"/credentials", m{"profileId": "hq"}).want(202).credential()
-	if c.Stage != "invited" || c.Invitation.Status != "pending" || c.MobileID == "" || len(r.faults()) != 0 || len(r.mails(holder)) != 0 {
+	if c.Stage != "invited" || c.Invitation.Status != "pending" || c.MobileID == "" || len(r.faults()) != 0 ||
+		len(r.mails(holder)) != 0 {
 		t.Errorf("%+v, still ordered: %v", c, r.faults())
 	}
 	r.advance(time.Minute)
@@ -139,7 +141,8 @@ func TestDatabaseThrottledForLong(t *testing.T) {
 	r.noDeadLetters()
 }
 
-// Whatever fails, and whether or not it took effect, the portal does what it is told: it tries later, with the same key.
+// Whatever fails, and whether or not it took effect, the portal does what it is told: it tries later, with the same
+// key.
 func TestDatabaseInAnyTrouble(t *testing.T) {
 	t.Parallel()
 	r := private(t)

@@ -1,8 +1,8 @@
 // Package mail is the port to the mailing of invitations (rule R7): what a letter says, and what can become of it.
 //
-// What belongs here is the one vocabulary for both, which the use cases, the adapters and the tests share. What does not: how a
-// letter is written and sent (ses, beneath), and when it is due, how often it is tried and what its outcome does to a credential
-// (issuance).
+// What belongs here is the one vocabulary for both, which the use cases, the adapters and the tests share. What does
+// not: how a letter is written and sent (ses, beneath), and when it is due, how often it is tried and what its outcome
+// does to a credential (issuance).
 package mail
 
 import (
@@ -33,7 +33,8 @@ type Letter struct {
 	HolderID, CredentialID string
 }
 
-// NewLetter writes what the invitation of a credential says. The holder's own language and time zone come before the profile's.
+// NewLetter writes what the invitation of a credential says. The holder's own language and time zone come before the
+// profile's.
 func NewLetter(h credential.Holder, p credential.Profile, c credential.Credential) Letter {
 	l := Letter{
 		HolderFirstName: h.FirstName, HolderLastName: h.LastName, To: h.Email,
@@ -60,8 +61,8 @@ const (
 	Sent Fate = iota
 	// Throttled: certainly not sent, and nothing is wrong with the letter. Try later.
 	Throttled
-	// Rejected: certainly not sent, and trying again changes nothing until the operator changes the sender, the address, the profile
-	// or the account.
+	// Rejected: certainly not sent, and trying again changes nothing until the operator changes the sender, the
+	// address, the profile or the account.
 	Rejected
 	// InDoubt: it may have been sent. The answer was lost, late, or a failure inside the mail service.
 	InDoubt

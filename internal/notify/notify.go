@@ -1,8 +1,8 @@
 // Package notify turns the history that leaves through the table's stream into events for the portal and others.
 //
-// What belongs here: which history entry becomes which event, what an event says, and its JSON schema (schemas). What does not:
-// writing history (issuance, through the store's transaction) and the envelope (bus). Nothing is published anywhere else: what is
-// not in the history did not happen, and what is in it leaves at least once.
+// What belongs here: which history entry becomes which event, what an event says, and its JSON schema (schemas). What
+// does not: writing history (issuance, through the store's transaction) and the envelope (bus). Nothing is published
+// anywhere else: what is not in the history did not happen, and what is in it leaves at least once.
 package notify
 
 import (
@@ -44,8 +44,8 @@ type Actor struct {
 	ID   string               `json:"id"`
 }
 
-// Detail is what every event says; schemas/detail.json is its schema. ID is the same each time the same change is told, and Revision
-// puts the events of one credential in order: streams keep the order of one item, not of many.
+// Detail is what every event says; schemas/detail.json is its schema. ID is the same each time the same change is told,
+// and Revision puts the events of one credential in order: streams keep the order of one item, not of many.
 type Detail struct {
 	ID           string    `json:"id"`
 	Revision     int64     `json:"revision"`
@@ -82,8 +82,8 @@ const (
 
 // reached are the detail types of what a change leads to: a final status, or a stage.
 var reached = map[string]string{
-	string(credential.StageActivating): CredentialAccepted,
-	string(credential.StageActivated):  CredentialActivated,
+	string(credential.StageActivating):  CredentialAccepted,
+	string(credential.StageActivated):   CredentialActivated,
 	string(credential.StatusDeclined):   CredentialDeclined,
 	string(credential.StatusExpired):    CredentialExpired,
 	string(credential.StatusReassigned): CredentialReassigned,
@@ -111,8 +111,9 @@ func DetailType(e credential.HistoryEntry) string {
 // DetailOf is what the event of a history entry says.
 func DetailOf(e credential.HistoryEntry) Detail {
 	d := Detail{
-		ID: e.ID, Revision: e.Revision, At: e.At, HolderID: e.HolderID, CredentialID: e.CredentialID, ProfileID: e.ProfileID,
-		Account: e.Account, Event: string(e.Event), From: orNull(e.From), To: e.To, Reason: orNull(e.Reason),
+		ID: e.ID, Revision: e.Revision, At: e.At, HolderID: e.HolderID, CredentialID: e.CredentialID,
+		ProfileID: e.ProfileID,
+		Account:   e.Account, Event: string(e.Event), From: orNull(e.From), To: e.To, Reason: orNull(e.Reason),
 		Actor: Actor{e.Actor.Type, e.Actor.ID},
 	}
 	if e.Mobile != nil {
@@ -132,9 +133,9 @@ func orNull(s string) *string {
 	return &s
 }
 
-// Handler returns what the function notify hands to lambda.Start: it publishes the history entries in a batch of stream records. The
-// sequence number of the first record that could not be told is answered, and Lambda goes on from there; what was published behind
-// it is told twice, under the same id.
+// Handler returns what the function notify hands to lambda.Start: it publishes the history entries in a batch of stream
+// records. The sequence number of the first record that could not be told is answered, and Lambda goes on from there;
+// what was published behind it is told twice, under the same id.
 func Handler(publisher Publisher) func(context.Context, events.DynamoDBEvent) (events.DynamoDBEventResponse, error) {
 	return func(ctx context.Context, batch events.DynamoDBEvent) (events.DynamoDBEventResponse, error) {
 		var entries []bus.Entry
@@ -161,7 +162,8 @@ func Handler(publisher Publisher) func(context.Context, events.DynamoDBEvent) (e
 		}
 		response := events.DynamoDBEventResponse{BatchItemFailures: []events.DynamoDBBatchItemFailure{}}
 		if failed != "" {
-			response.BatchItemFailures = append(response.BatchItemFailures, events.DynamoDBBatchItemFailure{ItemIdentifier: failed})
+			response.BatchItemFailures = append(response.BatchItemFailures,
+				events.DynamoDBBatchItemFailure{ItemIdentifier: failed})
 		}
 		return response, nil
 	}
@@ -184,8 +186,8 @@ func tell(ctx context.Context, publisher Publisher, entries []bus.Entry) int {
 	return 0
 }
 
-// read returns the history entry a record adds; nil for any other record. The event source's filter keeps those away, but a filter
-// is a matter of price and this one of truth.
+// read returns the history entry a record adds; nil for any other record. The event source's filter keeps those away,
+// but a filter is a matter of price and this one of truth.
 func read(record events.DynamoDBEventRecord) (*credential.HistoryEntry, error) {
 	key, ok := record.Change.Keys["sk"]
 	if record.EventName != string(events.DynamoDBOperationTypeInsert) || !ok ||

@@ -1,7 +1,8 @@
 // Package problem turns an error into the problem document (RFC 9457) that a caller of the HTTP API gets.
 //
-// What belongs here is the wording and the status of every code, once, for all functions that answer HTTP, and which errors are
-// refusals a caller can act on. What does not: deciding to refuse (credential, issuance), and reading requests (webapi, webhook).
+// What belongs here is the wording and the status of every code, once, for all functions that answer HTTP, and which
+// errors are refusals a caller can act on. What does not: deciding to refuse (credential, issuance), and reading
+// requests (webapi, webhook).
 package problem
 
 import (
@@ -16,7 +17,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
-// Codes of refusals that only HTTP knows. CodeWrongSecret is for a webhook whose caller does not know the account's secret.
+// Codes of refusals that only HTTP knows. CodeWrongSecret is for a webhook whose caller does not know the account's
+// secret.
 const (
 	CodeMalformedJSON        credential.Code = "malformed_json"
 	CodeTooLarge             credential.Code = "too_large"
@@ -69,7 +71,8 @@ type problemView struct {
 	CredentialID string           `json:"credentialId,omitempty"`
 }
 
-// fieldErrorView has no pointer when what is wrong is not inside the body: the body as a whole, or a parameter the detail names.
+// fieldErrorView has no pointer when what is wrong is not inside the body: the body as a whole, or a parameter the
+// detail names.
 type fieldErrorView struct {
 	Pointer string `json:"pointer,omitempty"`
 	Code    string `json:"code"`
@@ -82,8 +85,8 @@ type Fault string
 // Error implements error.
 func (f Fault) Error() string { return string(f) }
 
-// Refusal returns the refusal that an error answers with: the *credential.Error in it, CodeInternal for a Fault or a code that is
-// not in the table, and CodeTryLater for any other, which says that something we depend on is unwell.
+// Refusal returns the refusal that an error answers with: the *credential.Error in it, CodeInternal for a Fault or a
+// code that is not in the table, and CodeTryLater for any other, which says that something we depend on is unwell.
 func Refusal(err error) *credential.Error {
 	if r, ok := errors.AsType[*credential.Error](err); ok {
 		if _, known := meanings[r.Code]; known {
@@ -97,8 +100,8 @@ func Refusal(err error) *credential.Error {
 	return credential.Refuse(credential.CodeTryLater, "")
 }
 
-// Answer answers a request with the problem document of an error: by its code when it is a *credential.Error, with one of this
-// package's codes too, and as 503 try_later otherwise. The text of other errors does not leave.
+// Answer answers a request with the problem document of an error: by its code when it is a *credential.Error, with one
+// of this package's codes too, and as 503 try_later otherwise. The text of other errors does not leave.
 func Answer(req events.APIGatewayV2HTTPRequest, err error) events.APIGatewayV2HTTPResponse {
 	r := Refusal(err)
 	m := meanings[r.Code]
@@ -125,8 +128,8 @@ func Answer(req events.APIGatewayV2HTTPRequest, err error) events.APIGatewayV2HT
 	return res
 }
 
-// JSON answers with a status and a body; a nil body means none. Personal data must not stay in a cache on the way. It panics at a
-// body that is no JSON, a mistake in the code.
+// JSON answers with a status and a body; a nil body means none. Personal data must not stay in a cache on the way. It
+// panics at a body that is no JSON, a mistake in the code.
 func JSON(status int, body any) events.APIGatewayV2HTTPResponse {
 	res := events.APIGatewayV2HTTPResponse{StatusCode: status, Headers: map[string]string{"Cache-Control": "no-store"}}
 	if body == nil {

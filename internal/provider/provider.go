@@ -1,8 +1,8 @@
-// Package provider is what mobilecred knows of any provider of mobile IDs: the people, reservations and devices it can read there,
-// the events it hears, and the kinds of refusal it acts on.
+// Package provider is what mobilecred knows of any provider of mobile IDs: the people, reservations and devices it can
+// read there, the events it hears, and the kinds of refusal it acts on.
 //
-// What belongs here is neutral. What one provider's interface looks like belongs to its own package beneath (origo), and what to do
-// with what is read belongs to issuance.
+// What belongs here is neutral. What one provider's interface looks like belongs to its own package beneath (origo),
+// and what to do with what is read belongs to issuance.
 package provider
 
 import (
@@ -27,22 +27,24 @@ var (
 	ErrEmailInUse = errors.New("e-mail in use at the provider")
 	// ErrRefused: a definite no to this one request, which did not happen.
 	ErrRefused = errors.New("refused by the provider")
-	// ErrNotOurs: the account's credentials or permissions are wrong. Nothing happened; it is the account's trouble, not the row's.
+	// ErrNotOurs: the account's credentials or permissions are wrong. Nothing happened; it is the account's trouble,
+	// not the row's.
 	ErrNotOurs = errors.New("access to the provider denied")
 )
 
 // Provider is one account at a provider. Errors wrap one of the kinds above. Calls are bounded to five seconds.
 type Provider interface {
-	// FindUser returns the user of a person, found by e-mail and checked by ExternalID. ErrNotFound: none; ErrEmailInUse: the e-mail is
-	// another's.
+	// FindUser returns the user of a person, found by e-mail and checked by ExternalID. ErrNotFound: none;
+	// ErrEmailInUse: the e-mail is another's.
 	FindUser(ctx context.Context, person Person) (User, error)
 	// User reads a user. ErrNotFound: deleted.
 	User(ctx context.Context, userID string) (User, error)
-	// Reserve creates an invitation with a reserved mobile ID for a user, and the user in the same call when userID is empty. Format and
-	// facility code of the mobile ID come with it. ErrEmpty, ErrEmailInUse, ErrNotFound, ErrNotOurs and ErrRefused: nothing was reserved.
+	// Reserve creates an invitation with a reserved mobile ID for a user, and the user in the same call when userID is
+	// empty. Format and facility code of the mobile ID come with it. ErrEmpty, ErrEmailInUse, ErrNotFound, ErrNotOurs
+	// and ErrRefused: nothing was reserved.
 	Reserve(ctx context.Context, userID string, person Person, partNumber string) (credential.Reserved, error)
-	// Cancel cancels an invitation. Nil or ErrNotFound when there is none to cancel; ErrRefused when it cannot be, such as an accepted one.
-	// Only reading the user afterwards tells what is true.
+	// Cancel cancels an invitation. Nil or ErrNotFound when there is none to cancel; ErrRefused when it cannot be, such
+	// as an accepted one. Only reading the user afterwards tells what is true.
 	Cancel(ctx context.Context, invitationRef string) error
 	// Revoke takes a credential from its device, or frees a reserved one. ErrNotFound when there is none.
 	Revoke(ctx context.Context, credentialRef string) error
@@ -89,8 +91,8 @@ type Invitation struct {
 	CreatedAt time.Time
 }
 
-// Credential is a mobile ID as read in a user. ID is a reference; Device is nil while it is reserved. Issuing means that it is on its
-// way to the device, which may not be known yet.
+// Credential is a mobile ID as read in a user. ID is a reference; Device is nil while it is reserved. Issuing means
+// that it is on its way to the device, which may not be known yet.
 type Credential struct {
 	ID         string
 	PartNumber string
@@ -146,8 +148,8 @@ const (
 	FactOther     FactStatus = "other"
 )
 
-// Fact is what one event says, cut down to what may travel: no code, name or address. Every field but What and Status may be empty.
-// MobileID is set when the event names part number and card.
+// Fact is what one event says, cut down to what may travel: no code, name or address. Every field but What and Status
+// may be empty. MobileID is set when the event names part number and card.
 type Fact struct {
 	What     What       `json:"what"`
 	Ref      string     `json:"ref,omitempty"`
@@ -157,15 +159,16 @@ type Fact struct {
 	At       time.Time  `json:"at"`
 }
 
-// UserFacts are the facts about one user, in the order they were told. UserID is empty for facts that name none: they lead to a
-// credential by MobileID only.
+// UserFacts are the facts about one user, in the order they were told. UserID is empty for facts that name none: they
+// lead to a credential by MobileID only.
 type UserFacts struct {
 	Account string `json:"account"`
 	UserID  string `json:"userId,omitempty"`
 	Facts   []Fact `json:"facts"`
 }
 
-// Feed is a part of the provider's own record of events. Next is the bookmark to go on from; More says there is more already.
+// Feed is a part of the provider's own record of events. Next is the bookmark to go on from; More says there is more
+// already.
 type Feed struct {
 	Users []UserFacts
 	Next  string

@@ -55,8 +55,9 @@ func (c *call) contentType() (string, bool) {
 	return media, err == nil && (charset == "" || strings.EqualFold(charset, "utf-8"))
 }
 
-// object walks one object of a JSON body and collects everything that is wrong in it, so that a caller learns all of it at once.
-// Fields are read by name, and done then reports the ones nobody asked for. JSON null counts as absent, an empty text too.
+// object walks one object of a JSON body and collects everything that is wrong in it, so that a caller learns all of it
+// at once. Fields are read by name, and done then reports the ones nobody asked for. JSON null counts as absent, an
+// empty text too.
 type object struct {
 	at     string // JSON pointer
 	fields map[string]any
@@ -64,8 +65,9 @@ type object struct {
 	wrong  *[]credential.FieldError
 }
 
-// json reads the body as one JSON object; an empty body as an empty one if that is allowed. It fails at once on what is no JSON at
-// all: problem.CodeTooLarge, problem.CodeUnsupportedMediaType, problem.CodeMalformedJSON. The second result identifies the value, however it was spaced.
+// json reads the body as one JSON object; an empty body as an empty one if that is allowed. It fails at once on what is
+// no JSON at all: problem.CodeTooLarge, problem.CodeUnsupportedMediaType, problem.CodeMalformedJSON. The second result
+// identifies the value, however it was spaced.
 func (c *call) json(emptyAllowed bool) (*object, string, error) {
 	data, err := c.body(maxJSON)
 	if err != nil {
@@ -76,7 +78,8 @@ func (c *call) json(emptyAllowed bool) (*object, string, error) {
 		return o, "", nil
 	}
 	if media, ok := c.contentType(); !ok || media != "" && media != "application/json" {
-		return nil, "", credential.Refuse(problem.CodeUnsupportedMediaType, "The body has to be application/json in UTF-8.")
+		return nil, "", credential.Refuse(problem.CodeUnsupportedMediaType,
+			"The body has to be application/json in UTF-8.")
 	}
 	if !utf8.Valid(data) || !json.Valid(data) {
 		return nil, "", credential.Refuse(problem.CodeMalformedJSON, "")
@@ -97,8 +100,8 @@ func (c *call) json(emptyAllowed bool) (*object, string, error) {
 	return o, hex.EncodeToString(sum[:]), nil
 }
 
-// read builds the value that comes next, which is known to be valid, and notes names that come twice: encoding/json would let the
-// last one win.
+// read builds the value that comes next, which is known to be valid, and notes names that come twice: encoding/json
+// would let the last one win.
 func (o *object) read(d *json.Decoder, at string) any {
 	token, err := d.Token()
 	if err != nil {
@@ -256,7 +259,9 @@ func (c *call) ifMatch() (int64, []credential.FieldError) {
 	digits, closed := strings.CutSuffix(digits, `"`)
 	revision, err := strconv.ParseInt(digits, 10, 64)
 	if !quoted || !closed || err != nil || revision < 1 || digits[0] == '+' {
-		return 0, []credential.FieldError{{Code: "invalid_format", Detail: `Header If-Match: one ETag as an answer gave it, such as "3".`}}
+		return 0,
+			[]credential.FieldError{{Code: "invalid_format",
+				Detail: `Header If-Match: one ETag as an answer gave it, such as "3".`}}
 	}
 	return revision, nil
 }

@@ -26,11 +26,12 @@ type Stocks interface {
 	Stock(ctx context.Context, account, partNumber string) (credential.Stock, error)
 }
 
-// NewDirectory returns the API of the function directory. Profiles may name one of the accounts. normalize is picture.Normalize: it
-// is handed in so that only this function links image decoders. NewDirectory panics in a binary without time zones (import
-// time/tzdata).
+// NewDirectory returns the API of the function directory. Profiles may name one of the accounts. normalize is
+// picture.Normalize: it is handed in so that only this function links image decoders. NewDirectory panics in a binary
+// without time zones (import time/tzdata).
 func NewDirectory(
-	store Directory, stocks Stocks, accounts []string, normalize func([]byte) (credential.Picture, error), now func() time.Time,
+	store Directory, stocks Stocks, accounts []string, normalize func([]byte) (credential.Picture, error),
+	now func() time.Time,
 ) Handler {
 	needTimeZones()
 	d := directory{store, stocks, accounts, normalize}
@@ -118,7 +119,8 @@ func (d directory) putPicture(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	if media, _ := c.contentType(); !slices.Contains([]string{"image/jpeg", "image/png"}, media) {
-		return answer{}, credential.Refuse(problem.CodeUnsupportedMediaType, "The body has to be image/jpeg or image/png.")
+		return answer{}, credential.Refuse(problem.CodeUnsupportedMediaType,
+			"The body has to be image/jpeg or image/png.")
 	}
 	p, err := d.normalize(data)
 	if err != nil {

@@ -14,17 +14,18 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// Reader reads the truth. Reads of one item return store.ErrNotFound when it is not there, ListCredentials a *credential.Error
-// with CodeInvalidCursor for a cursor it did not give; any other error means the store is unwell.
+// Reader reads the truth. Reads of one item return store.ErrNotFound when it is not there, ListCredentials a
+// *credential.Error with CodeInvalidCursor for a cursor it did not give; any other error means the store is unwell.
 type Reader interface {
 	Stocks
 	Profile(ctx context.Context, profileID string) (credential.Profile, error)
 	Profiles(ctx context.Context) ([]credential.Profile, error) // by id
 	Holder(ctx context.Context, holderID string) (credential.Holder, error)
 	Credential(ctx context.Context, holderID, credentialID string) (credential.Credential, error)
-	Credentials(ctx context.Context, holderID string) ([]credential.Credential, error)                  // oldest first
-	History(ctx context.Context, holderID, credentialID string) ([]credential.HistoryEntry, error)      // oldest first
-	ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) // and the next cursor, empty at the end
+	Credentials(ctx context.Context, holderID string) ([]credential.Credential, error)             // oldest first
+	History(ctx context.Context, holderID, credentialID string) ([]credential.HistoryEntry, error) // oldest first
+	// and the next cursor, empty at the end
+	ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error)
 }
 
 // NewLookup returns the API of the function lookup: every GET.
@@ -90,7 +91,8 @@ func (l lookup) credentials(ctx context.Context, c *call) (answer, error) {
 	return answer{status: http.StatusOK, body: l.views(credentials, h, c.now)}, err
 }
 
-func (l lookup) views(credentials []credential.Credential, h credential.Holder, now time.Time) listView[credentialView] {
+func (l lookup) views(credentials []credential.Credential, h credential.Holder,
+	now time.Time) listView[credentialView] {
 	return list(credentials, func(cr credential.Credential) credentialView { return viewCredential(cr, h, now) })
 }
 
@@ -152,7 +154,8 @@ func (l lookup) page(ctx context.Context, c *call) (answer, error) {
 	return answer{status: http.StatusOK, body: views}, err
 }
 
-// page reads the query of the list. Unknown parameters are refused, or a filter with a typing error would show everything.
+// page reads the query of the list. Unknown parameters are refused, or a filter with a typing error would show
+// everything.
 func (c *call) page() (credential.Page, error) {
 	page := credential.Page{Limit: 50}
 	var wrong []credential.FieldError

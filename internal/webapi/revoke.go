@@ -34,7 +34,8 @@ func (e revoke) end(reason credential.EndReason) operation {
 		if err != nil {
 			return answer{}, err
 		}
-		result, err := e.End(ctx, credential.End{Request: r, HolderID: c.holderID, CredentialID: c.credentialID, Reason: reason})
+		result, err := e.End(ctx, credential.End{Request: r, HolderID: c.holderID, CredentialID: c.credentialID,
+			Reason: reason})
 		if err != nil {
 			return answer{}, err
 		}

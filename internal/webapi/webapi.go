@@ -1,10 +1,11 @@
-// Package webapi is the HTTP API: it turns API Gateway's events (payload format 2.0) into the use cases' commands and their results
-// into answers.
+// Package webapi is the HTTP API: it turns API Gateway's events (payload format 2.0) into the use cases' commands and
+// their results into answers.
 //
-// What belongs here: routes, reading and checking requests, the JSON of resources, problem documents, and one audit line per
-// operation. What does not: deciding anything about credentials, and knowing a store or a provider. Handlers declare the few
-// methods they need, so a function that only looks things up links nothing else; what only one function needs (decoding pictures)
-// is handed in. The document of the API is in the sub-package openapi, which no function links.
+// What belongs here: routes, reading and checking requests, the JSON of resources, problem documents, and one audit
+// line per operation. What does not: deciding anything about credentials, and knowing a store or a provider. Handlers
+// declare the few methods they need, so a function that only looks things up links nothing else; what only one function
+// needs (decoding pictures) is handed in. The document of the API is in the sub-package openapi, which no function
+// links.
 package webapi
 
 import (
@@ -45,10 +46,11 @@ type answer struct {
 
 type operation func(context.Context, *call) (answer, error)
 
-// serve runs the operation of a route key such as "GET /v1/profiles". Whatever happens, it answers, and writes one audit line: ids
-// and outcome, never names, bodies, keys or tokens.
+// serve runs the operation of a route key such as "GET /v1/profiles". Whatever happens, it answers, and writes one
+// audit line: ids and outcome, never names, bodies, keys or tokens.
 func serve(now func() time.Time, routes map[string]operation) Handler {
-	return func(ctx context.Context, req events.APIGatewayV2HTTPRequest) (res events.APIGatewayV2HTTPResponse, _ error) {
+	return func(ctx context.Context, req events.APIGatewayV2HTTPRequest) (res events.APIGatewayV2HTTPResponse,
+		_ error) {
 		c := &call{req: req, now: now()}
 		var err error
 		defer func() {
@@ -71,7 +73,8 @@ func (c *call) run(ctx context.Context, routes map[string]operation) (answer, er
 	if !ok {
 		return answer{}, problem.Fault("the template routes here what this function does not do")
 	}
-	// The gateway lets nobody in without a token. Should a route ever be deployed without its authorizer, it stays shut.
+	// The gateway lets nobody in without a token. Should a route ever be deployed without its authorizer, it stays
+	// shut.
 	if c.claims() == nil {
 		return answer{}, problem.Fault("the template has no authorizer on this route")
 	}
@@ -115,8 +118,8 @@ func panicked(p any) error {
 	return problem.Fault(fmt.Sprintf("panic of type %T\n%s", p, debug.Stack()))
 }
 
-// unexpected describes an error that is no refusal, by its types and the code of a service it carries. Its text stays out: it may
-// quote keys or values.
+// unexpected describes an error that is no refusal, by its types and the code of a service it carries. Its text stays
+// out: it may quote keys or values.
 func unexpected(err error) string {
 	var words []string
 	for err != nil {
@@ -187,7 +190,8 @@ func (c *call) creatable() []credential.FieldError {
 		switch {
 		case !present:
 		case !idPattern.MatchString(id):
-			wrong = append(wrong, credential.FieldError{Code: "invalid_format", Detail: "Path parameter " + p.name + ": " + idRule})
+			wrong = append(wrong, credential.FieldError{Code: "invalid_format", Detail: "Path parameter " + p.name +
+				": " + idRule})
 		default:
 			*p.into = id
 		}
@@ -217,14 +221,18 @@ func (c *call) request() (credential.Request, []credential.FieldError) {
 	}
 	var wrong []credential.FieldError
 	if claimed, ok := c.header("Mobilecred-Actor"); ok {
-		if !utf8.ValidString(claimed) || utf8.RuneCountInString(claimed) > 128 || strings.ContainsFunc(claimed, unicode.IsControl) {
-			wrong = append(wrong, credential.FieldError{Code: "invalid_format", Detail: "Header Mobilecred-Actor: at most 128 characters, no control characters."})
+		if !utf8.ValidString(claimed) || utf8.RuneCountInString(claimed) > 128 ||
+			strings.ContainsFunc(claimed, unicode.IsControl) {
+			wrong = append(wrong, credential.FieldError{Code: "invalid_format",
+				Detail: "Header Mobilecred-Actor: at most 128 characters, no control characters."})
 		}
 		r.Actor.Claimed = claimed
 	}
 	if key, ok := c.header("Idempotency-Key"); ok && strings.HasPrefix(c.req.RouteKey, "POST ") {
-		if len(key) < 1 || len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
-			wrong = append(wrong, credential.FieldError{Code: "invalid_format", Detail: "Header Idempotency-Key: 1 to 255 printable ASCII characters."})
+		if len(key) < 1 || len(key) > 255 ||
+			strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
+			wrong = append(wrong, credential.FieldError{Code: "invalid_format",
+				Detail: "Header Idempotency-Key: 1 to 255 printable ASCII characters."})
 		}
 		r.Key = key
 	}

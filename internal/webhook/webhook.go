@@ -1,8 +1,8 @@
-// Package webhook receives what providers send: it checks that a call comes from the account's provider, translates its events into
-// neutral facts, and puts them on the bus.
+// Package webhook receives what providers send: it checks that a call comes from the account's provider, translates its
+// events into neutral facts, and puts them on the bus.
 //
-// What belongs here is trust and delivery. What does not: what an event means (provider/origo), and what follows from it, which is
-// for cleanup, after it has asked the provider itself. Nothing is stored.
+// What belongs here is trust and delivery. What does not: what an event means (provider/origo), and what follows from
+// it, which is for cleanup, after it has asked the provider itself. Nothing is stored.
 package webhook
 
 import (
@@ -64,10 +64,12 @@ type result struct {
 	Rejected int `json:"rejected"`
 }
 
-// Handle answers one call; its error is always nil. 200 says that every usable event of the batch is on the bus, and how many could not
-// be used; 401 that the caller is not who sends for this account, or that there is no such account, which look the same; 400 that
-// the body is no batch, 413 that it is over 1 MB; 503 that not all of it is on the bus: it should be sent again.
-func (h *Handler) Handle(ctx context.Context, req events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+// Handle answers one call; its error is always nil. 200 says that every usable event of the batch is on the bus, and
+// how many could not be used; 401 that the caller is not who sends for this account, or that there is no such account,
+// which look the same; 400 that the body is no batch, 413 that it is over 1 MB; 503 that not all of it is on the bus:
+// it should be sent again.
+func (h *Handler) Handle(ctx context.Context, req events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse,
+	error) {
 	done, err := h.receive(ctx, req)
 	if err != nil {
 		var refused *credential.Error
@@ -106,11 +108,13 @@ func (h *Handler) receive(ctx context.Context, req events.APIGatewayV2HTTPReques
 	}
 	users, rejected, err := origo.Translate(account.Name, body)
 	if err != nil {
-		return result{}, credential.Refuse(problem.CodeMalformedJSON, "The body is neither a batch of CloudEvents nor a single one.")
+		return result{}, credential.Refuse(problem.CodeMalformedJSON,
+			"The body is neither a batch of CloudEvents nor a single one.")
 	}
 	for _, r := range rejected[:min(len(rejected), maxTold)] {
 		h.Count(Rejected)
-		h.Log.WarnContext(ctx, "event rejected", "account", account.Name, "type", r.Type, "id", r.ID, "reason", r.Reason)
+		h.Log.WarnContext(ctx, "event rejected", "account", account.Name, "type", r.Type, "id", r.ID,
+			"reason", r.Reason)
 	}
 	done := result{Accepted: count(users), Rejected: len(rejected)}
 	var entries []bus.Entry
@@ -123,7 +127,8 @@ func (h *Handler) receive(ctx context.Context, req events.APIGatewayV2HTTPReques
 	if err := h.Bus.Publish(ctx, entries); err != nil {
 		return result{}, err
 	}
-	h.Log.InfoContext(ctx, "webhook taken", "account", account.Name, "users", len(users), "accepted", done.Accepted, "rejected", done.Rejected)
+	h.Log.InfoContext(ctx, "webhook taken", "account", account.Name, "users", len(users), "accepted", done.Accepted,
+		"rejected", done.Rejected)
 	return done, nil
 }
 
@@ -134,8 +139,8 @@ func count(users []provider.UserFacts) (n int) {
 	return n
 }
 
-// genuine says whether the headers hold one of the account's secrets. It takes the same time whatever they hold, and for the zero
-// Account, which is what a name of no account stands for.
+// genuine says whether the headers hold one of the account's secrets. It takes the same time whatever they hold, and
+// for the zero Account, which is what a name of no account stands for.
 func genuine(account accounts.Account, headers map[string]string) bool {
 	var given string
 	for name, value := range headers {

@@ -1,6 +1,7 @@
 // Package envelope names the events that cross the bus, and reads those that come from it.
 //
-// It belongs to both ends: who publishes takes the names from here, who receives reads with it, and neither links the other's client.
+// It belongs to both ends: who publishes takes the names from here, who receives reads with it, and neither links the
+// other's client.
 package envelope
 
 import (
@@ -19,8 +20,8 @@ const (
 	ProviderUserChanged = "Provider User Changed"
 )
 
-// Provider reads the facts about one provider user out of an event that webhook published. The error says that the event is not one
-// of those, and quotes nothing.
+// Provider reads the facts about one provider user out of an event that webhook published. The error says that the
+// event is not one of those, and quotes nothing.
 func Provider(event events.EventBridgeEvent) (provider.UserFacts, error) {
 	var facts provider.UserFacts
 	if event.Source != SourceProvider || event.DetailType != ProviderUserChanged {

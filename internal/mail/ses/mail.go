@@ -113,11 +113,12 @@ func Render(letter mail.Letter) (Message, error) {
 }
 
 // expand fills a template: {{name}} becomes the escaped value, {{#name}}…{{/name}} stays if the value is not empty and
-// {{^name}}…{{/name}} if it is (a small part of Mustache). It panics at a name without a value, a mistake in the template.
+// {{^name}}…{{/name}} if it is (a small part of Mustache). It panics at a name without a value, a mistake in the
+// template.
 //
-// Why not html/template: it finds methods by their names at run time, so a program that links it keeps every
-// method of every type, here 4 MB of AWS operations nobody calls. What it does beyond escaping is not needed where every value stands in text or
-// in a quoted attribute, and links and colours are checked beforehand.
+// Why not html/template: it finds methods by their names at run time, so a program that links it keeps every method of
+// every type, here 4 MB of AWS operations nobody calls. What it does beyond escaping is not needed where every value
+// stands in text or in a quoted attribute, and links and colours are checked beforehand.
 func expand(template string, values map[string]string, escape func(string) string) string {
 	var out strings.Builder
 	for {
@@ -145,8 +146,8 @@ func expand(template string, values map[string]string, escape func(string) strin
 	}
 }
 
-// oneLine makes foreign text fit a header, a line of text and a sentence: line breaks and other control characters become
-// spaces, and the marks that reverse the direction of writing, which can make text read as another, go.
+// oneLine makes foreign text fit a header, a line of text and a sentence: line breaks and other control characters
+// become spaces, and the marks that reverse the direction of writing, which can make text read as another, go.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {

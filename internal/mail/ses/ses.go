@@ -34,8 +34,8 @@ type Mailer struct {
 
 // New returns a sender whose mails come from the address from. configurationSet may be empty.
 //
-// Whatever retries client is configured with, a SendEmail is repeated only after a throttle: SES takes no token that would
-// make a second one harmless.
+// Whatever retries client is configured with, a SendEmail is repeated only after a throttle: SES takes no token that
+// would make a second one harmless.
 func New(client API, from, configurationSet string) *Mailer {
 	return &Mailer{
 		client:           client,
@@ -59,7 +59,8 @@ func (m *Mailer) Send(ctx context.Context, letter mail.Letter) mail.Outcome {
 	if ctx.Err() != nil {
 		return mail.Outcome{Fate: mail.Throttled, Reason: "NoTimeLeft"}
 	}
-	// An attempt that got no connection has sent nothing. Only the transport knows: the errors for it are many and some unexported.
+	// An attempt that got no connection has sent nothing. Only the transport knows: the errors for it are many and some
+	// unexported.
 	var connecting atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { connecting.Store(true) },
@@ -104,7 +105,8 @@ func (m *Mailer) input(letter mail.Letter) (input *sesv2.SendEmailInput, rejecte
 		return nil, "NoCodeOrExpiry"
 	}
 	var tags []types.MessageTag
-	for _, t := range [...]struct{ name, id string }{{"credentialId", letter.CredentialID}, {"holderId", letter.HolderID}} {
+	for _, t := range [...]struct{ name, id string }{{"credentialId", letter.CredentialID},
+		{"holderId", letter.HolderID}} {
 		if tagValue.MatchString(t.id) {
 			tags = append(tags, types.MessageTag{Name: aws.String(t.name), Value: aws.String(t.id)})
 		}

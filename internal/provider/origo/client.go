@@ -11,8 +11,9 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
-// FindUser returns the user of a person: found by e-mail, or where HID lets us search by it, by externalId, since a person's e-mail
-// may have changed after the user was created. ErrNotFound: there is none. ErrEmailInUse: the e-mail is another's.
+// FindUser returns the user of a person: found by e-mail, or where HID lets us search by it, by externalId, since a
+// person's e-mail may have changed after the user was created. ErrNotFound: there is none. ErrEmailInUse: the e-mail is
+// another's.
 func (c *Client) FindUser(ctx context.Context, person provider.Person) (provider.User, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -93,7 +94,8 @@ func (c *Client) search(ctx context.Context, attribute, value string) ([]string,
 		Filter     string   `json:"filter"`
 		StartIndex int      `json:"startIndex"`
 		Count      int      `json:"count"`
-	}{[]string{"urn:ietf:params:scim:api:messages:2.0:SearchRequest"}, attribute + " eq " + strings.TrimSpace(literal.String()), 1, 20}), &answer)
+	}{[]string{"urn:ietf:params:scim:api:messages:2.0:SearchRequest"}, attribute + " eq " +
+		strings.TrimSpace(literal.String()), 1, 20}), &answer)
 	if err != nil {
 		return nil, doubtMissing(err, true)
 	}
@@ -129,8 +131,8 @@ func (c *Client) readUser(ctx context.Context, userID string) (provider.User, er
 	return answer.neutral(), nil
 }
 
-// doubtMissing turns a 404 that is not believed into ErrUnavailable: "deleted" ends every credential of a user, so only HID itself is
-// believed, not a gateway that lost it; and a collection may be empty, but not missing.
+// doubtMissing turns a 404 that is not believed into ErrUnavailable: "deleted" ends every credential of a user, so only
+// HID itself is believed, not a gateway that lost it; and a collection may be empty, but not missing.
 func doubtMissing(err error, collection bool) error {
 	var r *refusal
 	if errors.As(err, &r) && r.kind == provider.ErrNotFound && (collection || !r.scim) {
@@ -139,11 +141,13 @@ func doubtMissing(err error, collection bool) error {
 	return err
 }
 
-// Reserve creates an invitation with a reserved mobile ID, and the user in the same call when userID is empty. ErrEmpty, ErrEmailInUse,
-// ErrRefused (also for a part number the account does not have), ErrOverLimit and ErrNotFound (no such user): nothing was reserved.
+// Reserve creates an invitation with a reserved mobile ID, and the user in the same call when userID is empty.
+// ErrEmpty, ErrEmailInUse, ErrRefused (also for a part number the account does not have), ErrOverLimit and ErrNotFound
+// (no such user): nothing was reserved.
 //
 // The part number is looked up first, once per client: nothing can then fail after the reservation is made.
-func (c *Client) Reserve(ctx context.Context, userID string, person provider.Person, partNumber string) (credential.Reserved, error) {
+func (c *Client) Reserve(ctx context.Context, userID string, person provider.Person,
+	partNumber string) (credential.Reserved, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	const op = "reserve"
@@ -181,7 +185,8 @@ func (c *Client) Reserve(ctx context.Context, userID string, person provider.Per
 		return credential.Reserved{}, failed(op, "malformed answer", provider.ErrUnavailable)
 	}
 	mobile.Format, mobile.FacilityCode = part.format()
-	return credential.Reserved{UserID: userID, InvitationRef: string(inv.ID), CredentialRef: string(cred.ID), Mobile: &mobile, Code: inv.Code,
+	return credential.Reserved{UserID: userID, InvitationRef: string(inv.ID), CredentialRef: string(cred.ID),
+		Mobile: &mobile, Code: inv.Code,
 		ExpiresAt: inv.Expires.pointer()}, nil
 }
 
@@ -201,8 +206,9 @@ func (c *Client) whyNot(ctx context.Context, err error, creating bool, partNumbe
 	return r
 }
 
-// Cancel cancels an invitation. ErrNotFound: there is none. ErrRefused: it cannot be cancelled, such as an accepted one; but HID may
-// answer that with success too, and cancelling may or may not free the reserved mobile ID. Only the user tells.
+// Cancel cancels an invitation. ErrNotFound: there is none. ErrRefused: it cannot be cancelled, such as an accepted
+// one; but HID may answer that with success too, and cancelling may or may not free the reserved mobile ID. Only the
+// user tells.
 func (c *Client) Cancel(ctx context.Context, invitationRef string) error {
 	return c.remove(ctx, "cancel", "invitation", invitationRef)
 }
@@ -249,8 +255,8 @@ func (c *Client) UpdateUser(ctx context.Context, userID string, person provider.
 	return err
 }
 
-// SetPhoto uploads a picture, which HID shows once it is approved, approves it, and returns its reference. ErrNotFound: the user was
-// deleted. ErrRefused: the picture is not accepted.
+// SetPhoto uploads a picture, which HID shows once it is approved, approves it, and returns its reference. ErrNotFound:
+// the user was deleted. ErrRefused: the picture is not accepted.
 func (c *Client) SetPhoto(ctx context.Context, userID string, picture credential.Picture) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -10,7 +10,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
-// Rejected names an event that says nothing we can use. ID and Type are empty when they are not of the form such names have.
+// Rejected names an event that says nothing we can use. ID and Type are empty when they are not of the form such names
+// have.
 type Rejected struct {
 	ID     string
 	Type   string
@@ -27,10 +28,11 @@ const (
 // factsPerUser bounds one UserFacts, so that it fits into an entry of the bus.
 const factsPerUser = 200
 
-// Translate turns what HID sends to a callback, an array of CloudEvents (application/cloudevents-batch+json) or a single one
-// (application/cloudevents+json), into neutral facts: by provider user, users and facts in the order they are first told. A user
-// with very many facts comes in several pieces. Only the fields of provider.Fact are taken over. An event that cannot be used is
-// rejected and stops no other. The error means that body is not JSON, or neither an array nor an object; it quotes nothing.
+// Translate turns what HID sends to a callback, an array of CloudEvents (application/cloudevents-batch+json) or a
+// single one (application/cloudevents+json), into neutral facts: by provider user, users and facts in the order they
+// are first told. A user with very many facts comes in several pieces. Only the fields of provider.Fact are taken over.
+// An event that cannot be used is rejected and stops no other. The error means that body is not JSON, or neither an
+// array nor an object; it quotes nothing.
 func Translate(account string, body []byte) ([]provider.UserFacts, []Rejected, error) {
 	events, err := split(body)
 	if err != nil {
@@ -191,8 +193,8 @@ func eventID(raw json.RawMessage) string {
 	return plain(string(i))
 }
 
-// plain lets through what looks like an identifier and can be nothing else: at most 128 of [A-Za-z0-9._:-]. Facts and rejections go
-// to the bus and to logs, where no address or name may go, nor anything else a stranger may have written.
+// plain lets through what looks like an identifier and can be nothing else: at most 128 of [A-Za-z0-9._:-]. Facts and
+// rejections go to the bus and to logs, where no address or name may go, nor anything else a stranger may have written.
 func plain(text string) string {
 	if len(text) > 128 {
 		return ""

@@ -17,7 +17,8 @@ import (
 
 const (
 	feedPage = 500
-	// overlap is how far before the newest event reading goes on: an event may appear in the record later than ones with a later time.
+	// overlap is how far before the newest event reading goes on: an event may appear in the record later than ones
+	// with a later time.
 	overlap = 2 * time.Minute
 	// remembered bounds the events in a bookmark, at the expense of the overlap.
 	remembered = 250
@@ -46,11 +47,11 @@ func parseBookmark(text string, since time.Time) bookmark {
 	return bookmark{from, words[1:]}
 }
 
-// Feed reads the events that were not read up to a bookmark; the empty one starts at since. Events that cannot be used are left out.
-// Each is told once as long as it appears within two minutes of others with a later time.
+// Feed reads the events that were not read up to a bookmark; the empty one starts at since. Events that cannot be used
+// are left out. Each is told once as long as it appears within two minutes of others with a later time.
 //
-// The shape of HID's own record is not documented. What is relied on: GET events takes dateFrom, startIndex and count, and lists
-// events oldest first, as a bare array or as a SCIM list.
+// The shape of HID's own record is not documented. What is relied on: GET events takes dateFrom, startIndex and count,
+// and lists events oldest first, as a bare array or as a SCIM list.
 func (c *Client) Feed(ctx context.Context, mark string, since time.Time) (provider.Feed, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -66,7 +67,8 @@ func (c *Client) Feed(ctx context.Context, mark string, since time.Time) (provid
 	var all []told
 	var fresh []json.RawMessage
 	more := true
-	// Pages advance by the bookmark, not by index, as old events may drop out meanwhile. Only a page of nothing new is passed over.
+	// Pages advance by the bookmark, not by index, as old events may drop out meanwhile. Only a page of nothing new is
+	// passed over.
 	for more && len(fresh) == 0 {
 		page, total, err := c.events(ctx, at.from, 1+len(all))
 		if err != nil {
@@ -118,7 +120,8 @@ func (c *Client) Feed(ctx context.Context, mark string, since time.Time) (provid
 
 // events reads one page, and how many events there are from that time on.
 func (c *Client) events(ctx context.Context, from time.Time, start int) ([]json.RawMessage, int, error) {
-	query := url.Values{"dateFrom": {from.UTC().Format(time.RFC3339Nano)}, "startIndex": {strconv.Itoa(start)}, "count": {strconv.Itoa(feedPage)}}
+	query := url.Values{"dateFrom": {from.UTC().Format(time.RFC3339Nano)}, "startIndex": {strconv.Itoa(start)},
+		"count": {strconv.Itoa(feedPage)}}
 	var raw json.RawMessage
 	k := call{op: "feed", method: http.MethodGet, url: c.config.Endpoints.Events + "/events?" + query.Encode()}
 	if err := c.do(ctx, k, &raw); err != nil {

@@ -1,11 +1,13 @@
-// Package origo speaks to HID Origo: its Mobile Identities interface, version 2.2, its token endpoint, its events read on demand,
-// and the CloudEvents it sends.
+// Package origo speaks to HID Origo: its Mobile Identities interface, version 2.2, its token endpoint, its events read
+// on demand, and the CloudEvents it sends.
 //
-// What belongs here is HID's spelling of things and what its answers mean in the words of package provider. What does not: which
-// accounts there are and how often they may be called (accounts), and what follows from what is read (issuance).
+// What belongs here is HID's spelling of things and what its answers mean in the words of package provider. What does
+// not: which accounts there are and how often they may be called (accounts), and what follows from what is read
+// (issuance).
 //
-// Nobody at HID has confirmed what this package does. Paths, names and statuses are those that several independent public clients
-// send and receive; where they are silent or disagree, the choice made is written beside the code that makes it.
+// Nobody at HID has confirmed what this package does. Paths, names and statuses are those that several independent
+// public clients send and receive; where they are silent or disagree, the choice made is written beside the code that
+// makes it.
 package origo
 
 import (
@@ -63,7 +65,8 @@ type Config struct {
 	Endpoints          Endpoints
 }
 
-// Doer sends one HTTP request; *http.Client is one. It must neither follow redirects nor retry what may have been executed.
+// Doer sends one HTTP request; *http.Client is one. It must neither follow redirects nor retry what may have been
+// executed.
 type Doer interface {
 	Do(*http.Request) (*http.Response, error)
 }
@@ -73,9 +76,9 @@ type Limiter interface {
 	Take(ctx context.Context) error
 }
 
-// Client is one account at HID Origo; it implements provider.Provider. Its methods may be called concurrently. Their errors wrap one
-// of package provider's kinds and hold a word for what was tried and an HTTP status at most: no text of the provider's, which may
-// repeat what it was sent.
+// Client is one account at HID Origo; it implements provider.Provider. Its methods may be called concurrently. Their
+// errors wrap one of package provider's kinds and hold a word for what was tried and an HTTP status at most: no text of
+// the provider's, which may repeat what it was sent.
 type Client struct {
 	config  Config
 	doer    Doer
@@ -93,7 +96,8 @@ type Client struct {
 
 // New returns a client that has made no request yet.
 func New(config Config, doer Doer, now func() time.Time, limiter Limiter) *Client {
-	return &Client{config: config, doer: doer, now: now, limiter: limiter, authority: make(chan struct{}, 1), parts: map[string]part{}}
+	return &Client{config: config, doer: doer, now: now, limiter: limiter, authority: make(chan struct{}, 1),
+		parts: map[string]part{}}
 }
 
 // refusal is an answer that is no success. What the provider said is judged when it arrives and not kept.
@@ -145,8 +149,8 @@ func (k call) with(body any) call {
 	return k
 }
 
-// do makes a call with a token, and decodes a success into answer unless that is nil. A 401 is said before anything is done, so
-// whatever was asked is asked once more with a new token; nothing else is ever repeated.
+// do makes a call with a token, and decodes a success into answer unless that is nil. A 401 is said before anything is
+// done, so whatever was asked is asked once more with a new token; nothing else is ever repeated.
 func (c *Client) do(ctx context.Context, k call, answer any) error {
 	var token credential.Secret
 	for attempt := range 2 {
@@ -213,8 +217,8 @@ func reason(err error) string {
 	return "no answer"
 }
 
-// bearer returns a token that is not the one known to be bad. The token endpoint has the tightest limit of all (50 in five
-// minutes), so one is used to its end, and only one caller at a time asks for the next.
+// bearer returns a token that is not the one known to be bad. The token endpoint has the tightest limit of all (50 in
+// five minutes), so one is used to its end, and only one caller at a time asks for the next.
 func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.Secret, error) {
 	const op = "token"
 	select {
@@ -226,8 +230,10 @@ func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.
 	if c.token != "" && c.token != bad && c.now().Before(c.renewAt) {
 		return c.token, nil
 	}
-	form := url.Values{"client_id": {c.config.ClientID}, "client_secret": {c.config.ClientSecret.Reveal()}, "grant_type": {"client_credentials"}}
-	address := c.config.Endpoints.Token + "/authentication/customer/" + url.PathEscape(c.config.OrganizationID) + "/token"
+	form := url.Values{"client_id": {c.config.ClientID}, "client_secret": {c.config.ClientSecret.Reveal()},
+		"grant_type": {"client_credentials"}}
+	address := c.config.Endpoints.Token + "/authentication/customer/" +
+		url.PathEscape(c.config.OrganizationID) + "/token"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", failed(op, "request", provider.ErrRefused)
@@ -246,7 +252,8 @@ func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.
 	if err := outcome(op, status, body, &answer); err != nil {
 		var r *refusal
 		if errors.As(err, &r) && (r.kind == provider.ErrRefused || r.kind == provider.ErrNotFound) {
-			r.kind = provider.ErrNotOurs // whatever is wrong with this request is wrong with the account's configuration
+			// whatever is wrong with this request is wrong with the account's configuration
+			r.kind = provider.ErrNotOurs
 		}
 		return "", err
 	}
@@ -285,9 +292,10 @@ func outcome(op string, status int, body []byte, answer any) error {
 		status:    status,
 		scim:      readable && (said.Schemas != nil || said.Status != nil),
 		duplicate: status == http.StatusConflict || strings.EqualFold(said.SCIMType, "uniqueness"),
-		// HID documents no answer for an empty pool. These are the ways of saying so that are taken at their word; for any other
-		// refusal the stock itself is asked.
-		noneIsLeft: says(text, "exhausted", "insufficient", "no mobile id", "none available", "not enough", "no available"),
+		// HID documents no answer for an empty pool. These are the ways of saying so that are taken at their word; for
+		// any other refusal the stock itself is asked.
+		noneIsLeft: says(text, "exhausted", "insufficient", "no mobile id", "none available", "not enough",
+			"no available"),
 	}
 	switch {
 	case status == http.StatusUnauthorized:
@@ -306,11 +314,13 @@ func outcome(op string, status int, body []byte, answer any) error {
 	return r
 }
 
-// forbidden says what a 403 means. HID answers 403, not 429, over its rate limits, and no document shows the body of either 403.
-// So it is the limit, which passes, unless the body speaks of permissions and not of a limit: an account that lacks a
-// permission and says so in other words is probed once a minute like one that is throttled, and nothing is lost by it.
+// forbidden says what a 403 means. HID answers 403, not 429, over its rate limits, and no document shows the body of
+// either 403. So it is the limit, which passes, unless the body speaks of permissions and not of a limit: an account
+// that lacks a permission and says so in other words is probed once a minute like one that is throttled, and nothing is
+// lost by it.
 func forbidden(text string) error {
-	if says(text, "permission", "privilege", "not authorized", "unauthorized", "scope") && !says(text, "limit", "quota", "too many", "throttl") {
+	if says(text, "permission", "privilege", "not authorized", "unauthorized", "scope") &&
+		!says(text, "limit", "quota", "too many", "throttl") {
 		return provider.ErrNotOurs
 	}
 	return provider.ErrOverLimit

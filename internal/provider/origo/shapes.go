@@ -10,8 +10,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
-// id is one of HID's identifiers, which may come as a number or as a string. What receivers have met in place of one, such as the
-// text "undefined", is no id: it becomes "".
+// id is one of HID's identifiers, which may come as a number or as a string. What receivers have met in place of one,
+// such as the text "undefined", is no id: it becomes "".
 type id string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -39,8 +39,8 @@ func usable(text string) bool {
 		!strings.ContainsFunc(text, unicode.IsControl)
 }
 
-// moment is a date-time that may be missing or unreadable, which leaves it zero: nothing depends on one so much that a user
-// could not be read without it.
+// moment is a date-time that may be missing or unreadable, which leaves it zero: nothing depends on one so much that a
+// user could not be read without it.
 type moment struct{ time.Time }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -165,7 +165,8 @@ func (i invitation) neutral() provider.Invitation {
 	if !known { // a word nobody has seen must end nothing
 		status = provider.InvitationPending
 	}
-	return provider.Invitation{ID: string(i.ID), Status: status, Code: i.Code, ExpiresAt: i.Expires.pointer(), CreatedAt: i.Created.Time}
+	return provider.Invitation{ID: string(i.ID), Status: status, Code: i.Code, ExpiresAt: i.Expires.pointer(),
+		CreatedAt: i.Created.Time}
 }
 
 func (m mobileCredential) mobileID() credential.MobileID {
@@ -193,9 +194,9 @@ func (k container) device() *credential.Device {
 
 // neutral is the truth about a user.
 //
-// What is not in a container is reserved, unless it is said to be issued: then it is on its way, whichever list it is in. In a
-// container, only ISSUED is on the device. What is being revoked or was revoked is left out, and so is everything on a
-// device that is INACTIVE: that is how a removed device is shown.
+// What is not in a container is reserved, unless it is said to be issued: then it is on its way, whichever list it is
+// in. In a container, only ISSUED is on the device. What is being revoked or was revoked is left out, and so is
+// everything on a device that is INACTIVE: that is how a removed device is shown.
 func (u userAnswer) neutral() provider.User {
 	user := provider.User{ID: u.id(), ExternalID: string(u.ExternalID)}
 	for _, i := range u.Invitations {
@@ -210,8 +211,9 @@ func (u userAnswer) neutral() provider.User {
 		if known || m.ID == "" || strings.HasPrefix(m.Status, "REVOK") {
 			return
 		}
-		user.Credentials = append(user.Credentials, provider.Credential{ID: string(m.ID), PartNumber: m.PartNumber, MobileID: m.mobileID(),
-			Device: device, Issuing: issuing})
+		user.Credentials = append(user.Credentials, provider.Credential{ID: string(m.ID), PartNumber: m.PartNumber,
+			MobileID: m.mobileID(),
+			Device:   device, Issuing: issuing})
 	}
 	for _, k := range u.Containers {
 		for _, m := range k.Credentials {

@@ -1,11 +1,12 @@
 // Package dynamo is the store on DynamoDB: one table, laid out so that a holder is one partition.
 //
-// What belongs here: keys, conditions and expressions, and the handling of what only DynamoDB does: transaction conflicts, throttling,
-// pages, keys left unprocessed, answers that get lost. What does not: deciding anything about credentials. What the methods mean is
-// said in package store and at credential.Change, and held to by package storetest.
+// What belongs here: keys, conditions and expressions, and the handling of what only DynamoDB does: transaction
+// conflicts, throttling, pages, keys left unprocessed, answers that get lost. What does not: deciding anything about
+// credentials. What the methods mean is said in package store and at credential.Change, and held to by package
+// storetest.
 //
-// Items are the domain's own structs under their JSON names, beside pk and sk. Names and e-mail are in HOLDER and PICTURE items only, the
-// invitation's code in the credential's row only; keys hold ids.
+// Items are the domain's own structs under their JSON names, beside pk and sk. Names and e-mail are in HOLDER and
+// PICTURE items only, the invitation's code in the credential's row only; keys hold ids.
 package dynamo
 
 import (
@@ -32,16 +33,20 @@ import (
 // API is what Store needs of *dynamodb.Client. Attempts that got no answer, or a throttled one, are retried inside it.
 type API interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
-	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
+	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput,
+		...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
-	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
-	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
-	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
+	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput,
+		error)
+	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput,
+		error)
+	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput,
+		...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }
 
-// Store implements the ports of package store and what lookups read. Every error other than store.ErrNotFound, store.ErrConflict
-// and a refused cursor means that the store is unwell: a write may or may not have happened.
+// Store implements the ports of package store and what lookups read. Every error other than store.ErrNotFound,
+// store.ErrConflict and a refused cursor means that the store is unwell: a write may or may not have happened.
 type Store struct {
 	client API
 	table  string
@@ -52,7 +57,8 @@ type Store struct {
 
 // New returns the store kept in a table, whose keys and indexes are those of template.yaml.
 func New(client API, table string) *Store {
-	return &Store{client: client, table: table, backoff: backoff.Backoff{First: firstWait, Most: maxWait}, token: rand.Text}
+	return &Store{client: client, table: table, backoff: backoff.Backoff{First: firstWait, Most: maxWait},
+		token: rand.Text}
 }
 
 // How often something transient is tried, and how long the waits between may get.
@@ -115,7 +121,8 @@ func number(n int64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
 
-// expiry is the attribute by which DynamoDB removes an item some time after a moment. It only cleans: nothing is decided by it.
+// expiry is the attribute by which DynamoDB removes an item some time after a moment. It only cleans: nothing is
+// decided by it.
 func expiry(t time.Time) types.AttributeValue { return number(t.Unix()) }
 
 func encoding(o *attributevalue.EncoderOptions) {
@@ -169,8 +176,8 @@ func (s *Store) retry(ctx context.Context, do func() error) error {
 	}
 }
 
-// transient says whether the same request may well succeed a moment later, though the SDK does not retry it. DynamoDB turns overlapping
-// transactions away without having judged their conditions.
+// transient says whether the same request may well succeed a moment later, though the SDK does not retry it. DynamoDB
+// turns overlapping transactions away without having judged their conditions.
 func transient(err error) bool {
 	var conflict *types.TransactionConflictException
 	var running *types.TransactionInProgressException
@@ -178,13 +185,14 @@ func transient(err error) bool {
 		return true
 	}
 	var cancelled *types.TransactionCanceledException
-	return errors.As(err, &cancelled) && !conditionFailed(err) && slices.ContainsFunc(cancelled.CancellationReasons, func(r types.CancellationReason) bool {
-		switch aws.ToString(r.Code) {
-		case "TransactionConflict", "TransactionInProgress", "ProvisionedThroughputExceeded", "ThrottlingError":
-			return true
-		}
-		return false
-	})
+	return errors.As(err, &cancelled) && !conditionFailed(err) && slices.ContainsFunc(cancelled.CancellationReasons,
+		func(r types.CancellationReason) bool {
+			switch aws.ToString(r.Code) {
+			case "TransactionConflict", "TransactionInProgress", "ProvisionedThroughputExceeded", "ThrottlingError":
+				return true
+			}
+			return false
+		})
 }
 
 // conditionFailed says whether a write was judged and refused. It is never retried.
@@ -194,9 +202,10 @@ func conditionFailed(err error) bool {
 		return true
 	}
 	var cancelled *types.TransactionCanceledException
-	return errors.As(err, &cancelled) && slices.ContainsFunc(cancelled.CancellationReasons, func(r types.CancellationReason) bool {
-		return aws.ToString(r.Code) == "ConditionalCheckFailed"
-	})
+	return errors.As(err, &cancelled) && slices.ContainsFunc(cancelled.CancellationReasons,
+		func(r types.CancellationReason) bool {
+			return aws.ToString(r.Code) == "ConditionalCheckFailed"
+		})
 }
 
 // outcome makes what callers get out of what DynamoDB said.

@@ -15,7 +15,8 @@ import (
 
 // get reads one item. found is false, and the value zero, when there is none.
 func get[T any](ctx context.Context, s *Store, op string, key pair) (v T, found bool, err error) {
-	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key.item(), ConsistentRead: aws.Bool(true)})
+	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key.item(),
+		ConsistentRead: aws.Bool(true)})
 	if err != nil || out.Item == nil {
 		return v, false, outcome(op, err)
 	}
@@ -139,10 +140,10 @@ type listed struct {
 	ListKey string `json:"listKey"`
 }
 
-// ListCredentials returns up to page.Limit credentials of a profile, the newest first, and the cursor of what follows, empty at the
-// end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status asked for. A cursor of
-// another profile, or none of ours, is refused with credential.CodeInvalidCursor. The index tells which rows there are and may
-// lag; what they say is read from the rows.
+// ListCredentials returns up to page.Limit credentials of a profile, the newest first, and the cursor of what follows,
+// empty at the end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status
+// asked for. A cursor of another profile, or none of ours, is refused with credential.CodeInvalidCursor. The index
+// tells which rows there are and may lag; what they say is read from the rows.
 func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) {
 	limit := max(page.Limit, 1)
 	after, err := page.Position()
@@ -187,7 +188,8 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 }
 
 // listed reads up to size entries of a profile's list after a position.
-func (s *Store) listed(ctx context.Context, profileID, after string, size int) (entries []listed, more bool, err error) {
+func (s *Store) listed(ctx context.Context, profileID, after string, size int) (entries []listed,
+	more bool, err error) {
 	condition, values := "#profileId = :profile", item{":profile": text(profileID)}
 	if after != "" {
 		condition += " AND #listKey < :after"
@@ -227,9 +229,10 @@ func (s *Store) rows(ctx context.Context, entries []listed) (map[pair]credential
 				return nil, outcome("list credentials", err)
 			}
 		}
-		out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
-			s.table: {Keys: keys, ConsistentRead: aws.Bool(true)},
-		}})
+		out, err := s.client.BatchGetItem(ctx,
+			&dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
+				s.table: {Keys: keys, ConsistentRead: aws.Bool(true)},
+			}})
 		if err != nil {
 			return nil, outcome("list credentials", err)
 		}

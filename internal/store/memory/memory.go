@@ -1,7 +1,7 @@
 // Package memory is the store in a map: for tests of what uses a store, and as the model the real one is compared with.
 //
-// What belongs here is the meaning of the store's methods and nothing of how DynamoDB brings it about; package storetest holds the
-// two together. Nothing here outlives the process.
+// What belongs here is the meaning of the store's methods and nothing of how DynamoDB brings it about; package
+// storetest holds the two together. Nothing here outlives the process.
 package memory
 
 import (
@@ -25,12 +25,12 @@ const maxItems = 100
 // maxExamined is how many rows one call of ListCredentials looks at.
 const maxExamined = 1000
 
-// Store implements the ports of package store and what lookups read. The zero value is an empty store; it may be used by many goroutines.
-// Values are copied in and out, with times in UTC, cut to milliseconds.
+// Store implements the ports of package store and what lookups read. The zero value is an empty store; it may be used
+// by many goroutines. Values are copied in and out, with times in UTC, cut to milliseconds.
 type Store struct {
-	// Fail, when set, is called with the name of every method before it does anything, and of every writing method once more, as
-	// in "Commit after", when its effect is there: a non-nil error is what the caller gets. It is called without a lock held, so
-	// it may use the store, to be the one who was faster.
+	// Fail, when set, is called with the name of every method before it does anything, and of every writing method once
+	// more, as in "Commit after", when its effect is there: a non-nil error is what the caller gets. It is called
+	// without a lock held, so it may use the store, to be the one who was faster.
 	Fail func(op string) error
 
 	mu    sync.Mutex
@@ -58,8 +58,8 @@ const (
 
 func key(parts ...string) string { return strings.Join(parts, "\x00") }
 
-// action is what a transaction does to one item: it may when allow agrees with what is there (nil when nothing is), and then
-// leaves what then returns (nil to remove it).
+// action is what a transaction does to one item: it may when allow agrees with what is there (nil when nothing is), and
+// then leaves what then returns (nil to remove it).
 type action struct {
 	key   string
 	allow func(old any) bool
@@ -134,7 +134,10 @@ func actions(c credential.Change) []action {
 		add(put(key(kindOwner, o.Account, o.MobileID), o, before(o.Revision)))
 	}
 	for _, r := range c.Refs {
-		add(put(key(kindRef, r.Account, string(r.Kind), r.ID), r, func(old any) bool { return old == nil || old == any(r) }))
+		add(put(key(kindRef, r.Account, string(r.Kind), r.ID), r, func(old any) bool {
+			return old == nil ||
+				old == any(r)
+		}))
 	}
 	for _, s := range c.Slots {
 		add(put(slotKey(s), s, func(old any) bool {
@@ -355,7 +358,8 @@ func (s *Store) WorkItems(ctx context.Context, holderID string) ([]credential.Wo
 }
 
 // Claim implements store.Work. Taking the claim one has already succeeds: its first answer may have been lost.
-func (s *Store) Claim(ctx context.Context, holderID, account string, claim credential.Claim, now time.Time, onlyDue bool) (credential.WorkItem, error) {
+func (s *Store) Claim(ctx context.Context, holderID, account string, claim credential.Claim, now time.Time,
+	onlyDue bool) (credential.WorkItem, error) {
 	var taken credential.WorkItem
 	err := s.write(ctx, "Claim", func() error {
 		w, found := s.items[workKey(holderID, account)].(credential.WorkItem)
@@ -403,7 +407,8 @@ func (s *Store) Release(ctx context.Context, item credential.WorkItem, drop bool
 		k := workKey(item.HolderID, item.Account)
 		w, found := s.items[k].(credential.WorkItem)
 		due := clone(item.DueAt)
-		if drop && !found || !drop && found && w.Claim == nil && w.Added == item.Added && reflect.DeepEqual(w.DueAt, due) {
+		if drop && !found || !drop && found && w.Claim == nil && w.Added == item.Added &&
+			reflect.DeepEqual(w.DueAt, due) {
 			return nil
 		}
 		if _, ok := s.claimed(item); !ok || w.Added != item.Added {
@@ -478,8 +483,8 @@ func (s *Store) SetOutage(ctx context.Context, account string, outage credential
 	})
 }
 
-// Spend counts one call of an account in the window that starts at a moment, and says whether that is within limit; a call beyond
-// it is not counted.
+// Spend counts one call of an account in the window that starts at a moment, and says whether that is within limit; a
+// call beyond it is not counted.
 func (s *Store) Spend(ctx context.Context, account string, window time.Time, limit int) (bool, error) {
 	var ok bool
 	err := s.write(ctx, "Spend", func() error {
@@ -495,13 +500,16 @@ func (s *Store) Spend(ctx context.Context, account string, window time.Time, lim
 
 // History returns the history of a credential, oldest first.
 func (s *Store) History(ctx context.Context, holderID, credentialID string) ([]credential.HistoryEntry, error) {
-	return all(ctx, s, "History", func(h credential.HistoryEntry) bool { return h.HolderID == holderID && h.CredentialID == credentialID },
+	return all(ctx, s, "History", func(h credential.HistoryEntry) bool {
+		return h.HolderID == holderID &&
+			h.CredentialID == credentialID
+	},
 		func(a, b credential.HistoryEntry) int { return cmp.Compare(a.Revision, b.Revision) })
 }
 
-// ListCredentials returns up to page.Limit credentials of a profile, the newest first, and the cursor of what follows, empty at the
-// end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status asked for. A cursor of
-// another profile, or none of ours, is refused with credential.CodeInvalidCursor.
+// ListCredentials returns up to page.Limit credentials of a profile, the newest first, and the cursor of what follows,
+// empty at the end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status
+// asked for. A cursor of another profile, or none of ours, is refused with credential.CodeInvalidCursor.
 func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) {
 	after, err := page.Position()
 	if err != nil {
