@@ -165,7 +165,7 @@ func (p *process) start() error {
 		if err == nil {
 			return nil
 		}
-		// A free port can be taken by somebody else before the run listens.
+		// Another process can take a free port before the run listens on it.
 		if !choose || attempt == 2 || !strings.Contains(err.Error(), "is busy") {
 			return err
 		}
@@ -270,7 +270,8 @@ func (r *run) processes() []string {
 	return found
 }
 
-// gone waits until no process of the run is left; the kernel tells nobody of the end of somebody else's child.
+// gone waits until no process of the run is left. It has to look again and again, because the kernel reports the end of
+// a process to its parent only.
 func (r *run) gone() {
 	r.t.Helper()
 	deadline, tick := time.After(5*time.Second), time.NewTicker(20*time.Millisecond)
@@ -288,8 +289,8 @@ func (r *run) gone() {
 	}
 }
 
-// freePorts picks ports below those the kernel hands out by itself: those would be somebody else's connection by the
-// time a killed run starts again.
+// freePorts picks ports below the range from which the kernel gives ports to outgoing connections: one from that range
+// could be in use by another process's connection when a killed run starts again.
 func freePorts(names ...string) (map[string]int, error) {
 	ports := map[string]int{}
 	for _, name := range names {
@@ -696,7 +697,8 @@ func (r *run) provider() provider {
 	return p
 }
 
-// reassign is an administrator of the provider giving a mobile ID to somebody, a holder of ours or not.
+// reassign does what an administrator does in the provider's portal: it gives a mobile ID to the user with that
+// externalId, who may be one of our holders or a stranger.
 func (r *run) reassign(mobileID, externalID string) {
 	r.t.Helper()
 	if r.get("/v1/holders/"+externalID).status == 404 {
@@ -801,8 +803,8 @@ func (r *run) eventually(wrong func() string) {
 }
 
 // agree waits for rest and compares: the provider's reserved and issued mobile IDs are exactly those of our live
-// credentials. With holders, only theirs are looked at; without, everybody's, except what the provider gave to people
-// we do not know.
+// credentials. With holders named, only their mobile IDs are compared; without, all of them, except those the provider
+// gave to people who are not our holders.
 func (r *run) agree(only ...string) {
 	r.t.Helper()
 	r.settle()

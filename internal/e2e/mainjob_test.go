@@ -165,7 +165,7 @@ func TestASecondCallWithTheSameKeyAssignsNothing(t *testing.T) {
 func TestForgedWebhookIsRefusedAndNothingIsOnTheBus(t *testing.T) {
 	t.Parallel()
 	r := shared(t)
-	// Two users nobody has: one a forger tells of, one the provider does.
+	// Two users that do not exist: the forged call names one, the provider names the other.
 	batch := func(user string) []byte {
 		text, err := json.Marshal([]m{{
 			"specversion": "1.0", "id": "0b3c8a4e-" + user, "type": "com.origo.mi.user", "source": "user/" + user,

@@ -30,8 +30,8 @@ var operatorCalls = []call{
 	{"assign another", "POST", "/..", m{"profileId": "hq"}, false},
 }
 
-// What each call is answered in each state, and the state it leads to: of the credential itself, whatever a replacement
-// is.
+// operatorAnswers says what each call is answered in each state, and which state the credential is in afterwards (the
+// credential itself, not its replacement).
 var operatorAnswers = map[string][]string{
 	"invited": {"429 too_soon, invited", "202 invited", "201 lost", "201 stolen", "201 revoked", "200 lost",
 		"200 stolen", "200 revoked", "201 invited"},

@@ -551,7 +551,7 @@ func (r *run) mailedAgain() {
 	}
 }
 
-// R6: whatever the provider says of the old one.
+// Rule R6: the new credential works before the provider has confirmed that the old one is revoked.
 func (r *run) replacedMeanwhile() {
 	for _, reason := range []string{"lost", "stolen"} {
 		r.part(reason, func(r *run) {
@@ -651,10 +651,10 @@ func (r *run) otherRevisions() {
 			r.t.Errorf("%s, now %s: %s", path, next, a.body)
 		}
 	}
-	if a := r.put("/v1/holders/nobody-yet", m{}, "If-Match", `"1"`).want(409); a.code() != "revision_mismatch" {
+	if a := r.put("/v1/holders/not-yet-there", m{}, "If-Match", `"1"`).want(409); a.code() != "revision_mismatch" {
 		r.t.Errorf("%s", a.body)
 	}
-	r.get("/v1/holders/nobody-yet").want(404)
+	r.get("/v1/holders/not-yet-there").want(404)
 }
 
 func (r *run) erased() {
@@ -671,7 +671,7 @@ func (r *run) erased() {
 	onPhone := r.assign(holder)
 	r.redeem("erased", code()).want(200)
 	r.becomes(onPhone, "activated")
-	r.settle() // the picture is on its way, and whoever brings it has the claim
+	r.settle() // the picture is being uploaded, and the process that uploads it holds the claim
 	waiting := r.post(path+"/credentials", m{"profileId": "branch"}, "Idempotency-Key", "k").want(201).credential()
 	r.settle()
 
@@ -727,7 +727,7 @@ func (r *run) erased() {
 			r.t.Errorf("left behind: %s", key)
 		}
 	}
-	// Whoever comes later under the same id is somebody new.
+	// A holder created later under the same id is a new person.
 	r.put(path, m{"kind": "cardholder", "firstName": "Aimée", "lastName": "Tremblay",
 		"email": address(holder)}).want(201)
 	if c := r.assign(holder); c.ID == onPhone.ID || c.ID == waiting.ID {

@@ -41,8 +41,8 @@ func (a answer) refusal() (status, errors string) {
 	return fmt.Sprintf("%d %s", a.status, p.Code), strings.Join(fields, ", ")
 }
 
-// bookkeeping are the items a sweep writes whatever anybody asks for: where it is in the provider's feed, what calls it
-// has spent, and the stock it saw.
+// bookkeeping reports whether a key belongs to an item that every sweep writes, whether or not a call was made: its
+// place in the provider's feed, the calls it has spent, and the stock it saw.
 func bookkeeping(key string) bool {
 	return strings.HasPrefix(key, "ACCOUNT#"+account+" ")
 }
@@ -59,7 +59,7 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 	user, invitation := r.userOf(c.HolderID)
 	before := r.items()
 
-	holder, none := "/v1/holders/"+c.HolderID, "/v1/holders/nobody"
+	holder, none := "/v1/holders/"+c.HolderID, "/v1/holders/unknown"
 	creds, prof := holder+"/credentials", "/v1/profiles/hq"
 	const invalid = "422 validation_failed"
 	calls := []wrong{
@@ -110,14 +110,16 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 				"unknown_field"},
 		{"another part number", "PUT", prof, m{"name": "HQ", "account": account, "partNumber": "P"}, nil,
 			"409 immutable", "/partNumber immutable"},
-		{"somebody's part number", "PUT", "/v1/profiles/new", m{"name": "N", "account": account, "partNumber": part1},
+		{"another profile's part number", "PUT", "/v1/profiles/new", m{"name": "N", "account": account,
+			"partNumber": part1},
 			nil, "409 part_number_in_use", ""},
 		{"an id", "PUT", "/v1/profiles/a%20b", m{"name": "N", "account": account, "partNumber": "P"}, nil, invalid,
 			"invalid_format"},
 		{"no profile", "DELETE", "/v1/profiles/none", nil, nil, "404 profile_not_found", ""},
 
-		{"nobody", "POST", none + "/credentials", m{"profileId": "hq"}, nil, "404 holder_not_found", ""},
-		{"nobody new enough", "POST", none + "/credentials", m{"profileId": "hq", "holder": m{"firstName": "A"}}, nil,
+		{"an unknown holder", "POST", none + "/credentials", m{"profileId": "hq"}, nil, "404 holder_not_found", ""},
+		{"an unknown holder, described in part", "POST", none + "/credentials",
+			m{"profileId": "hq", "holder": m{"firstName": "A"}}, nil,
 			invalid, "/holder/lastName required, /holder/email required"},
 		{"a wrong newcomer", "POST", none + "/credentials", m{"holder": m{"email": "x", "Kind": ""}}, nil, invalid,
 			"/holder/email invalid_format, /holder/Kind unknown_field"},
@@ -158,7 +160,7 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 			"415 unsupported_media_type", ""},
 		{"a picture of 4 MB and one byte", "PUT", holder + "/picture", make([]byte, 4<<20+1),
 			[]string{"Content-Type", "image/png"}, "413 too_large", ""},
-		{"nobody's picture", "PUT", none + "/picture", picture(t), []string{"Content-Type", "image/png"},
+		{"a picture of an unknown holder", "PUT", none + "/picture", picture(t), []string{"Content-Type", "image/png"},
 			"404 holder_not_found", ""},
 
 		{"a list of what", "GET", "/v1/credentials", nil, nil, invalid, "required"},
@@ -171,7 +173,7 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 		{"a list of nothing", "GET", "/v1/credentials?profileId=none", nil, nil, "404 profile_not_found", ""},
 		{"no such holder", "GET", "/v1/holders/a%2Fb", nil, nil, "404 holder_not_found", ""},
 		{"no such history", "GET", creds + "/none/history", nil, nil, "404 credential_not_found", ""},
-		{"nobody to erase", "DELETE", none, nil, nil, "404 holder_not_found", ""},
+		{"an unknown holder to erase", "DELETE", none, nil, nil, "404 holder_not_found", ""},
 		{"no such route", "GET", "/v1/people", nil, nil, `404 {"message":"Not Found"}`, ""},
 		{"no such method", "PATCH", holder, m{}, nil, `404 {"message":"Not Found"}`, ""},
 	}
@@ -182,8 +184,8 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 		}
 	}
 
-	// What the provider, or somebody who has its secret, may send. 200 says how many of the batch could be used and how
-	// many not: a refusal of the whole would make the provider send it again for nothing.
+	// What the provider, or a stranger who has its secret, may send. 200 says how many of the batch could be used and
+	// how many not: a refusal of the whole would make the provider send it again for nothing.
 	said := func(kind, source string, data m) m {
 		return m{"specversion": "1.0", "id": "e-1", "type": kind, "source": "x/" + source,
 			"time": "2026-01-01T00:00:00Z", "data": data}
@@ -248,7 +250,7 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 		{"revoked, untrue", "", "",
 			[]m{said("com.origo.mi.credential", "credential/1",
 				m{"mid": "1", "userId": user, "status": "CREDENTIAL_REVOKED"})}, nil, useful(1), ""},
-		{"a device removed that nobody has", "", "", []m{about("endpoint", "some-phone", "ENDPOINT_DELETED", user)},
+		{"an unknown device removed", "", "", []m{about("endpoint", "some-phone", "ENDPOINT_DELETED", user)},
 			nil, useful(1), ""},
 		{"all of it twice", "", "", []m{about("invitation", invitation, "INVITATION_CANCELLED", user),
 			about("invitation", invitation, "INVITATION_CANCELLED", user)}, nil, useful(2), ""},

@@ -49,7 +49,7 @@ func TestNoTokenNoScopeOnEveryRoute(t *testing.T) {
 	t.Parallel()
 	r := shared(t)
 	scopes := []string{"credentials:read", "credentials:write", "profiles:write"}
-	parameters := strings.NewReplacer("{holderId}", "nobody", "{credentialId}", "none", "{profileId}", "nothing",
+	parameters := strings.NewReplacer("{holderId}", "unknown", "{credentialId}", "none", "{profileId}", "nothing",
 		"{account}", "nowhere", "{token}", "none")
 	public := 0
 	routes := documented(t)

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// one expects that the holder's one assignment has come to its invitation, once, and that nobody has anything else.
+// one expects that the holder's one assignment has led to exactly one invitation, and that the provider has reserved
+// nothing else for a holder of ours.
 func (r *run) one(holder string) {
 	r.t.Helper()
 	r.settle()
@@ -58,7 +59,7 @@ func TestKilledBetweenReservingAndTheAnswer(t *testing.T) {
 
 	r.again()
 	if n := len(r.mails(holder)); n != 0 {
-		t.Fatalf("%d mails before anybody knew the code", n)
+		t.Fatalf("%d mails before we knew the code", n)
 	}
 	r.advance(time.Minute)
 	r.advance(time.Minute)
@@ -141,8 +142,8 @@ func TestDatabaseThrottledForLong(t *testing.T) {
 	r.noDeadLetters()
 }
 
-// Whatever fails, and whether or not it took effect, the portal does what it is told: it tries later, with the same
-// key.
+// The database fails in each possible way, before or after it has acted. The portal does what a 503 asks of it: it
+// tries again later, with the same key.
 func TestDatabaseInAnyTrouble(t *testing.T) {
 	t.Parallel()
 	r := private(t)

@@ -93,7 +93,8 @@ var reached = map[string]string{
 	string(credential.StatusFailed):     CredentialFailed,
 }
 
-// DetailType says which event a history entry becomes; empty for what changes nothing anybody else would act on.
+// DetailType returns the detail type of the event that a history entry becomes; empty for an entry that changes nothing
+// a receiver would act on, which becomes no event.
 func DetailType(e credential.HistoryEntry) string {
 	switch {
 	case e.Anomaly:

@@ -1,4 +1,4 @@
-// Package picture turns whatever photograph a portal sends into the one form mobilecred stores: an upright JPEG of at
+// Package picture turns the photograph that a portal uploads into the one form mobilecred stores: an upright JPEG of at
 // most Side pixels and MaxStored bytes, with no metadata.
 //
 // What belongs here is what needs image decoders, so that only the function that stores pictures links them. What does

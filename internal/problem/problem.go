@@ -43,7 +43,7 @@ var meanings = map[credential.Code]meaning{
 	credential.CodeImmutable:            {409, "The field cannot be changed any more", 0},
 	credential.CodePartNumberInUse:      {409, "Another profile draws from this part number", 0},
 	credential.CodeNoLicenceLeft:        {409, "The provider has no mobile ID left", 0},
-	credential.CodeEmailInUse:           {409, "The e-mail belongs to somebody else at the provider", 0},
+	credential.CodeEmailInUse:           {409, "The e-mail belongs to another user at the provider", 0},
 	credential.CodeHolderBeingErased:    {409, "The holder is being erased", 0},
 	credential.CodeRevisionMismatch:     {409, "The resource has another revision", 0},
 	CodeTooLarge:                        {413, "The body is too large", 0},

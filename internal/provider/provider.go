@@ -131,7 +131,7 @@ const (
 // FactStatus is what an event says has become of a record.
 type FactStatus string
 
-// The statuses an event can carry, translated. FactOther is anything that matters to nobody.
+// The statuses an event can carry, translated. FactOther is any other status; no use case acts on it.
 const (
 	FactCreated   FactStatus = "created"
 	FactUpdated   FactStatus = "updated"

@@ -56,8 +56,8 @@ func (c *call) contentType() (string, bool) {
 }
 
 // object walks one object of a JSON body and collects everything that is wrong in it, so that a caller learns all of it
-// at once. Fields are read by name, and done then reports the ones nobody asked for. JSON null counts as absent, an
-// empty text too.
+// at once. Fields are read by name; done then reports those that were not read. JSON null counts as absent, and so does
+// an empty text.
 type object struct {
 	at     string // JSON pointer
 	fields map[string]any
@@ -228,7 +228,7 @@ func (o *object) object(name string) *object {
 	return &object{at: o.at + "/" + escape(name), fields: fields, asked: map[string]bool{}, wrong: o.wrong}
 }
 
-// done notes the fields nobody asked for, those that answers have but requests must not among them.
+// done notes the fields that were not read. Those named in readOnly are fields of answers only, and the note says so.
 func (o *object) done(readOnly ...string) {
 	for _, name := range slices.Sorted(maps.Keys(o.fields)) {
 		switch {

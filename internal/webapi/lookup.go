@@ -193,7 +193,8 @@ func (c *call) page() (credential.Page, error) {
 	return page, invalid(wrong)
 }
 
-// known returns the holder a path names. Whatever else is left of one that was erased is not shown.
+// known returns the holder a path names. The credentials of an erased holder stay in the table, but are no longer
+// shown.
 func (l lookup) known(ctx context.Context, c *call) (credential.Holder, error) {
 	if err := c.existing(); err != nil {
 		return credential.Holder{}, err

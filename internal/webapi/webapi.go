@@ -46,8 +46,8 @@ type answer struct {
 
 type operation func(context.Context, *call) (answer, error)
 
-// serve runs the operation of a route key such as "GET /v1/profiles". Whatever happens, it answers, and writes one
-// audit line: ids and outcome, never names, bodies, keys or tokens.
+// serve runs the operation of a route key such as "GET /v1/profiles". It always answers, also after a panic, and always
+// writes one audit line: ids and outcome, never names, bodies, keys or tokens.
 func serve(now func() time.Time, routes map[string]operation) Handler {
 	return func(ctx context.Context, req events.APIGatewayV2HTTPRequest) (res events.APIGatewayV2HTTPResponse,
 		_ error) {
@@ -73,8 +73,8 @@ func (c *call) run(ctx context.Context, routes map[string]operation) (answer, er
 	if !ok {
 		return answer{}, problem.Fault("the template routes here what this function does not do")
 	}
-	// The gateway lets nobody in without a token. Should a route ever be deployed without its authorizer, it stays
-	// shut.
+	// The gateway refuses calls without a token. Should a route ever be deployed without its authorizer, this refuses
+	// them.
 	if c.claims() == nil {
 		return answer{}, problem.Fault("the template has no authorizer on this route")
 	}
@@ -153,7 +153,7 @@ func (c *call) claims() map[string]string {
 	return nil
 }
 
-// header finds a request header whatever its case; several of one name arrive joined by commas.
+// header finds a request header by its name, in upper or lower case. Several of one name arrive joined by commas.
 func (c *call) header(name string) (string, bool) {
 	for k, v := range c.req.Headers {
 		if strings.EqualFold(k, name) {
@@ -239,7 +239,7 @@ func (c *call) request() (credential.Request, []credential.FieldError) {
 	return r, wrong
 }
 
-// route is the route key with the ids filled in, whichever way the path spelled them.
+// route is the route key with the ids filled in. Ids are decoded, so two spellings of one path give the same route.
 func (c *call) route() string {
 	route := c.req.RouteKey
 	for _, p := range c.pathIDs() {

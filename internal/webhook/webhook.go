@@ -139,8 +139,9 @@ func count(users []provider.UserFacts) (n int) {
 	return n
 }
 
-// genuine says whether the headers hold one of the account's secrets. It takes the same time whatever they hold, and
-// for the zero Account, which is what a name of no account stands for.
+// genuine says whether the headers hold one of the account's secrets. It takes the same time for right and wrong
+// secrets, and for the zero Account, which stands for an unknown name: a caller cannot find out by the time which
+// accounts there are.
 func genuine(account accounts.Account, headers map[string]string) bool {
 	var given string
 	for name, value := range headers {

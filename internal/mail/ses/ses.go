@@ -34,8 +34,8 @@ type Mailer struct {
 
 // New returns a sender whose mails come from the address from. configurationSet may be empty.
 //
-// Whatever retries client is configured with, a SendEmail is repeated only after a throttle: SES takes no token that
-// would make a second one harmless.
+// The retries that client is configured with are not used: a SendEmail is repeated only after a throttle, because SES
+// takes no idempotency token that would make a second call harmless.
 func New(client API, from, configurationSet string) *Mailer {
 	return &Mailer{
 		client:           client,
@@ -168,7 +168,7 @@ func classify(err error) mail.Outcome {
 	}
 }
 
-// errorCode keeps a reason one short word, whatever a proxy in between answers.
+// errorCode is what a reason may look like: one short word. A proxy between us and SES could answer anything else.
 var errorCode = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
 
 // isThrottle reports whether SES refused only because there was too much; LimitExceededException counts.

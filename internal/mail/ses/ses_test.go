@@ -133,7 +133,7 @@ func TestWhatCannotBeAddressedIsRejectedUnsent(t *testing.T) {
 		{"no recipient", from, "InvalidAddress", func(i *mail.Letter) { i.To = "" }},
 		{"reply-to", from, "InvalidReplyTo",
 			func(i *mail.Letter) { i.Sender.ReplyTo = "x@y.example\nBcc: eve@example.com" }},
-		{"sender", "nobody", "InvalidSender", func(*mail.Letter) {}},
+		{"sender", "no-address", "InvalidSender", func(*mail.Letter) {}},
 		{"no code", from, "NoCodeOrExpiry", func(i *mail.Letter) { i.Code = "" }},
 	}
 	for _, tt := range tests {
@@ -294,7 +294,8 @@ func TestAContextThatEndedSendsNothing(t *testing.T) {
 
 func TestAContextThatEndsWhileWaitingAfterAThrottleLeavesNoDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// All goroutines sleeping, the bubble's clock jumps to whatever ends first: here always the context.
+		// When all goroutines wait, the clock of the bubble jumps to the first event that ends a wait: here always the
+		// end of the context.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 		defer cancel()
 		throttle := roundTrip(func(*http.Request) (*http.Response, error) {

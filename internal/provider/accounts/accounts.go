@@ -1,8 +1,9 @@
 // Package accounts reads the configuration of the customer accounts at providers: one secret in Secrets Manager for
 // each name.
 //
-// What belongs here is the secret: its form, its checks, and a cache that lets it be rotated. Clients made of it belong
-// to package clients beneath, so that whoever only verifies webhooks links no client.
+// What belongs here is the secret: its form, its checks, and a cache that lets it be rotated. The provider clients that
+// are made from it belong to package clients beneath, so that the function webhook, which only checks secrets, links no
+// client.
 package accounts
 
 import (
@@ -36,7 +37,8 @@ const (
 	// stale is how soon Secrets Manager is asked again when it did not answer and what it said before goes on being
 	// used.
 	stale = 30 * time.Second
-	// minWebhookSecret is how long a webhook secret has to be: it is all that tells the provider from anybody else.
+	// minWebhookSecret is how many characters a webhook secret must have: the secret alone tells the provider from a
+	// stranger.
 	minWebhookSecret = 16
 )
 

@@ -76,7 +76,7 @@ func TestTranslateOneEvent(t *testing.T) {
 			`{"specversion":"1.0","type":"origo.credential-management.events.credentialcontainer","data":{"id":"550017","userId":"5","status":"CREDENTIALCONTAINER_PERSONALIZED"}}`,
 			"5", provider.Fact{What: provider.AboutEndpoint, Ref: "550017", DeviceID: "550017",
 				Status: provider.FactActive}},
-		{"a status nobody knows",
+		{"an unknown status",
 			`{"specversion":"1.0","type":"com.origo.mi.user","data":{"userId":"5","status":"USER_KNIGHTED"}}`,
 			"5", provider.Fact{What: provider.AboutUser, Ref: "5", Status: provider.FactOther}},
 		{"a status of another type",

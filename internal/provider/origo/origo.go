@@ -5,9 +5,9 @@
 // not: which accounts there are and how often they may be called (accounts), and what follows from what is read
 // (issuance).
 //
-// Nobody at HID has confirmed what this package does. Paths, names and statuses are those that several independent
-// public clients send and receive; where they are silent or disagree, the choice made is written beside the code that
-// makes it.
+// HID has not confirmed what this package does. Paths, names and statuses are those that several independent public
+// clients send and receive. Where those clients are silent or disagree, a comment beside the code says what was chosen
+// and why.
 package origo
 
 import (
@@ -149,8 +149,8 @@ func (k call) with(body any) call {
 	return k
 }
 
-// do makes a call with a token, and decodes a success into answer unless that is nil. A 401 is said before anything is
-// done, so whatever was asked is asked once more with a new token; nothing else is ever repeated.
+// do makes a call with a token, and decodes a success into answer unless that is nil. HID answers 401 before it acts,
+// so a call that got one is made once more, with a new token. No other call is ever repeated.
 func (c *Client) do(ctx context.Context, k call, answer any) error {
 	var token credential.Secret
 	for attempt := range 2 {
@@ -252,7 +252,7 @@ func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.
 	if err := outcome(op, status, body, &answer); err != nil {
 		var r *refusal
 		if errors.As(err, &r) && (r.kind == provider.ErrRefused || r.kind == provider.ErrNotFound) {
-			// whatever is wrong with this request is wrong with the account's configuration
+			// this request holds nothing but the account's configuration, so that is what is wrong
 			r.kind = provider.ErrNotOurs
 		}
 		return "", err

@@ -212,7 +212,7 @@ func TestReserveForAUserThatExists(t *testing.T) {
 		Code:   "AAAA-BBBB-CCCC-DDDD",
 		Mobile: &credential.MobileID{ID: part + ":57", Number: "57", Format: "H10301", FacilityCode: "42"}})
 	if body := h.asked("POST users/103367/invitation")[0].body; strings.Contains(body, "Tremblay") {
-		t.Errorf("the person is sent where nobody asks for it: %s", body)
+		t.Errorf("the person is sent where HID does not ask for it: %s", body)
 	}
 }
 
@@ -275,7 +275,7 @@ func TestUserInEveryStateOfACredential(t *testing.T) {
 		{"revoked on the device, still in the other list", cred("1", "ISSUED"),
 			phone("ACTIVE", cred("1", "REVOKED")), nil},
 		{"on a device that was removed", cred("1", "ISSUED"), phone("INACTIVE", cred("1", "ISSUED")), nil},
-		{"a status nobody knows", cred("1", "BLESSED"), phone("ACTIVE", cred("2", "BLESSED")),
+		{"an unknown status", cred("1", "BLESSED"), phone("ACTIVE", cred("2", "BLESSED")),
 			[]seen{{"2", true, true}, {"1", false, false}}},
 		{"without an id", cred(`"undefined"`, "ISSUED"), phone("ACTIVE", cred("null", "ISSUED"), cred(`""`, "ISSUED")),
 			nil},
@@ -333,13 +333,13 @@ func TestFindUser(t *testing.T) {
 		wantID           string
 	}{
 		{"by e-mail", page("1"), refusal, 400, nil, "1"},
-		{"nobody, search by externalId refused", page(), refusal, 400, provider.ErrNotFound, ""},
-		{"nobody", page(), page(), 200, provider.ErrNotFound, ""},
+		{"no user, search by externalId refused", page(), refusal, 400, provider.ErrNotFound, ""},
+		{"no user", page(), page(), 200, provider.ErrNotFound, ""},
 		{"e-mail changed since", page(), page("1"), 200, nil, "1"},
 		{"e-mail is another's", page("2"), refusal, 400, provider.ErrEmailInUse, ""},
 		{"e-mail is another's now", page("2"), page("1"), 200, nil, "1"},
 		{"filter ignored: everybody", page(), page("2", "1", "3"), 200, provider.ErrNotFound, ""},
-		{"filter ignored: somebody", page(), page("2"), 200, provider.ErrNotFound, ""},
+		{"filter ignored: another user", page(), page("2"), 200, provider.ErrNotFound, ""},
 		{"deleted since", page("3"), refusal, 400, provider.ErrNotFound, ""},
 		{"a hit without an id", `{"Resources": [{"id": "undefined"}]}`, refusal, 400, provider.ErrUnavailable, ""},
 		{"unwell at the second search", page(), refusal, 500, provider.ErrUnavailable, ""},

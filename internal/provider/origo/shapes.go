@@ -162,7 +162,7 @@ var invitationStatuses = map[string]provider.InvitationStatus{
 
 func (i invitation) neutral() provider.Invitation {
 	status, known := invitationStatuses[i.Status]
-	if !known { // a word nobody has seen must end nothing
+	if !known { // an unknown status must not end a credential
 		status = provider.InvitationPending
 	}
 	return provider.Invitation{ID: string(i.ID), Status: status, Code: i.Code, ExpiresAt: i.Expires.pointer(),
@@ -194,9 +194,10 @@ func (k container) device() *credential.Device {
 
 // neutral is the truth about a user.
 //
-// What is not in a container is reserved, unless it is said to be issued: then it is on its way, whichever list it is
-// in. In a container, only ISSUED is on the device. What is being revoked or was revoked is left out, and so is
-// everything on a device that is INACTIVE: that is how a removed device is shown.
+// A credential outside a container is reserved, unless its status is ISSUED: then it is on its way to the device. A
+// credential inside a container is on the device only if its status is ISSUED; with any other status it is on its way.
+// Credentials that are revoked or being revoked are left out, and so are those on a device that is INACTIVE, which is
+// how HID shows a removed device.
 func (u userAnswer) neutral() provider.User {
 	user := provider.User{ID: u.id(), ExternalID: string(u.ExternalID)}
 	for _, i := range u.Invitations {

@@ -146,7 +146,7 @@ func TestWithTheSimulatorWhateverItsSwitches(t *testing.T) {
 			equal(t, s.read(t, first.UserID).Credentials, []provider.Credential{reservedAs(second)})
 			equal(t, s.available(t, part), 4)
 
-			// Redeemed: a cancellation comes too late, whatever it answers.
+			// The invitation is redeemed, so a cancellation comes too late, also when it is answered with success.
 			must(t, s.sim.Redeem("phone-A", second.Code.Reveal()))
 			err = s.Cancel(ctx, second.InvitationRef)
 			if switches.CancelAcceptedAnswers2xx {

@@ -197,8 +197,8 @@ func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// TestLostAnswers: the SDK repeats what it got no answer to, and the repetition does not take its own effect for
-// somebody else's.
+// TestLostAnswers: the SDK repeats a write that got no answer, and the second attempt does not mistake the effect of
+// the first for a change by another process.
 func TestLostAnswers(t *testing.T) {
 	ctx := t.Context()
 	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

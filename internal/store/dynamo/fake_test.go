@@ -208,7 +208,7 @@ func TestWaits(t *testing.T) {
 	}
 }
 
-func TestNobodyWaitsBeyondTheContext(t *testing.T) {
+func TestWaitingEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	f := &troubled{errs: repeat(cancelled("TransactionConflict"), tries)}

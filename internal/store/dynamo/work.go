@@ -36,7 +36,7 @@ func (s *Store) update(ctx context.Context, op string, key pair, update, conditi
 	return out.Attributes, nil
 }
 
-// put stores one item, whatever is there.
+// put stores one item, in place of the one that may be there.
 func (s *Store) put(ctx context.Context, op string, key pair, v any) error {
 	it, err := encode(key, v)
 	if err != nil {

@@ -158,7 +158,7 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 		{name: "erase with the picture dropped", before: []change{leaving}, change: change{EraseHolder: "h1",
 			DropPicture: "h1"}, check: erased},
 		{name: "erase unasked", before: []change{exists}, change: change{EraseHolder: "h1"}, want: store.ErrConflict},
-		{name: "erase nobody", change: change{EraseHolder: "h1"}, want: store.ErrConflict},
+		{name: "erase a holder that is not there", change: change{EraseHolder: "h1"}, want: store.ErrConflict},
 
 		{name: "drop a picture", before: []change{{Picture: picture("h1", "old")}}, change: change{DropPicture: "h1"},
 			check: func(t *testing.T, s Store) {
@@ -195,7 +195,7 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 		{name: "slot of another", before: []change{taken("c1")}, change: taken("c2"), want: store.ErrConflict},
 		{name: "slot taken over", before: []change{taken("c1")}, change: replaces("c2", "c1"),
 			check: stored(taken("c2"))},
-		{name: "slot taken over from nobody", change: replaces("c2", "c1"), want: store.ErrConflict},
+		{name: "slot taken over that is free", change: replaces("c2", "c1"), want: store.ErrConflict},
 		{name: "slot taken over from the wrong one", before: []change{taken("c1")}, change: replaces("c2", "c3"),
 			want: store.ErrConflict},
 		{name: "slot freed", before: []change{taken("c1")}, change: free("c1"), check: freed},
@@ -248,7 +248,7 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 			s := open(t)
 			commit(t, s, tt.before...)
 			if tt.claim != nil {
-				claim := credential.Claim{ID: "somebody", Until: *tt.claim}
+				claim := credential.Claim{ID: "another", Until: *tt.claim}
 				if _, err := s.Claim(t.Context(), "h1", "acme", claim, noon.Add(-time.Hour), false); err != nil {
 					t.Fatal(err)
 				}

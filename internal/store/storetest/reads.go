@@ -124,8 +124,8 @@ func testAbsent(t *testing.T, s Store) {
 	wantEqual(t, read[credential.Outage](t)(s.Outage(ctx, "x")), credential.Outage{})
 }
 
-// testOrders: lists of a holder are whole, in order, and of nobody else. The history is more than one answer of
-// DynamoDB holds.
+// testOrders: the lists of a holder are complete, in order, and hold nothing of another holder. The history is longer
+// than one answer of DynamoDB.
 func testOrders(t *testing.T, s Store) {
 	ctx := t.Context()
 	long := strings.Repeat("x", 100_000)

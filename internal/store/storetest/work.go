@@ -129,7 +129,7 @@ func testRelease(t *testing.T, open func(*testing.T) Store) {
 			commit(t, s, touch(false))
 			w.Added++
 		}},
-		{name: "over, but nobody came", setup: func(t *testing.T, s Store, _ *credential.WorkItem) {
+		{name: "over, but not taken by another", setup: func(t *testing.T, s Store, _ *credential.WorkItem) {
 			commit(t, s,
 				change{At: noon.Add(time.Hour)})
 		}},

@@ -26,8 +26,8 @@ const window = 5 * time.Minute
 // Share is how much of an account's budget may be spent, in per cent.
 type Share int
 
-// Interactive is for what somebody waits for. Background is for everything else: it leaves 30 % to the interactive
-// calls.
+// Interactive is for calls that the portal waits for. Background is for all others: it leaves 30 % of the budget to the
+// interactive ones.
 const (
 	Interactive Share = 100
 	Background  Share = 70

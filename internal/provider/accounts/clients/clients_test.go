@@ -149,7 +149,7 @@ func TestClientIsKeptUntilItsAccountChanges(t *testing.T) {
 
 func TestAccountsThatCannotBeUsed(t *testing.T) {
 	p := clients.New(known{"down": {}}, &budget{}, clients.Interactive, time.Now)
-	if _, err := p.Provider(t.Context(), "nobody"); !errors.Is(err, accounts.ErrUnknown) ||
+	if _, err := p.Provider(t.Context(), "unknown"); !errors.Is(err, accounts.ErrUnknown) ||
 		errors.Is(err, provider.ErrUnavailable) {
 		t.Error(err)
 	}
