@@ -51,7 +51,7 @@ func TestReady(t *testing.T) {
 		t.Errorf("after a restart: %+v", got)
 	}
 	r.codeOf(c.HolderID)
-	r.agree()
+	r.expectAgreement()
 
 	// Two runs on one directory would spoil it.
 	second := exec.Command(program())
@@ -65,7 +65,7 @@ func TestReady(t *testing.T) {
 	if r.err != nil {
 		t.Errorf("after Ctrl-C: %v", r.err)
 	}
-	r.gone()
+	r.waitUntilGone()
 }
 
 // The main job, line by line as in the README.
@@ -82,7 +82,7 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 		c.Card.Number == "" {
 		t.Errorf("assigned: %+v", c)
 	}
-	r.agree(holder)
+	r.expectAgreement(holder)
 
 	mails := r.mails(holder)
 	if len(mails) != 1 {
@@ -125,11 +125,11 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 		t.Errorf("deleted: %+v", c)
 	}
 	r.delete(c.path()).want(200)
-	r.agree(holder)
+	r.expectAgreement(holder)
 	if b := r.phone(phoneA).Badges; len(b) != 0 {
 		t.Errorf("still on phone A: %+v", b)
 	}
-	if got := r.told(c); got != "assigned reserved mailed activated revoke" {
+	if got := r.eventNames(c); got != "assigned reserved mailed activated revoke" {
 		t.Errorf("history: %s", got)
 	}
 	last := r.history(c)[4]
@@ -143,7 +143,7 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 	if next := r.assign(r.holder()); next.MobileID == c.MobileID {
 		t.Errorf("%s was given out again", next.MobileID)
 	}
-	r.noDeadLetters()
+	r.expectNoDeadLetters()
 }
 
 func TestASecondCallWithTheSameKeyAssignsNothing(t *testing.T) {
@@ -159,7 +159,7 @@ func TestASecondCallWithTheSameKeyAssignsNothing(t *testing.T) {
 	if n := len(r.mails(holder)); n != 1 {
 		t.Errorf("%d mails", n)
 	}
-	r.agree(holder)
+	r.expectAgreement(holder)
 }
 
 func TestForgedWebhookIsRefusedAndNothingIsOnTheBus(t *testing.T) {
@@ -199,7 +199,7 @@ func TestForgedWebhookIsRefusedAndNothingIsOnTheBus(t *testing.T) {
 	r.post(hook, batch(real), append(none, webhookHeader, webhookSecret)...).want(200)
 	r.settle()
 	about := func(user string) (n int) {
-		for _, e := range r.onBus() {
+		for _, e := range r.busEvents() {
 			if bytes.Contains(e.Detail, []byte(`"`+user+`"`)) {
 				n++
 			}

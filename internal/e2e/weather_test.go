@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// one expects that the holder's one assignment has led to exactly one invitation, and that the provider has reserved
-// nothing else for a holder of ours.
-func (r *run) one(holder string) {
+// expectOneInvitationOnly expects that the holder's one assignment has led to exactly one invitation, and that the
+// provider has reserved nothing else for a holder of ours.
+func (r *run) expectOneInvitationOnly(holder string) {
 	r.t.Helper()
 	r.settle()
-	r.invitedOnce(holder)
-	r.agree()
+	r.expectOneInvitation(holder)
+	r.expectAgreement()
 }
 
-func (r *run) invitedOnce(holder string) {
+func (r *run) expectOneInvitation(holder string) {
 	r.t.Helper()
 	var h struct{ Credentials []credential }
 	r.get("/v1/holders/" + holder).want(200).into(&h)
@@ -30,7 +30,7 @@ func (r *run) invitedOnce(holder string) {
 	if n := len(r.mails(holder)); n != 1 {
 		r.t.Errorf("%d mails", n)
 	}
-	if got := r.told(c); got != "assigned reserved mailed" {
+	if got := r.eventNames(c); got != "assigned reserved mailed" {
 		r.t.Errorf("history: %s", got)
 	}
 }
@@ -55,21 +55,21 @@ func TestKilledBetweenReservingAndTheAnswer(t *testing.T) {
 	if err := <-cut; err == nil {
 		t.Error("assign was answered, so nothing was held")
 	}
-	r.gone()
+	r.waitUntilGone()
 
-	r.again()
+	r.startAgain()
 	if n := len(r.mails(holder)); n != 0 {
 		t.Fatalf("%d mails before we knew the code", n)
 	}
 	r.advance(time.Minute)
 	r.advance(time.Minute)
-	r.one(holder)
+	r.expectOneInvitationOnly(holder)
 	if ids := r.provider().mobileIDs(); len(ids) != 1 {
 		t.Errorf("the provider has reserved %v", ids)
 	}
 	r.redeem("phone", r.codeOf(holder)).want(200)
 	r.settle()
-	r.noDeadLetters()
+	r.expectNoDeadLetters()
 }
 
 func TestMailThrottledForThreeCalls(t *testing.T) {
@@ -84,8 +84,8 @@ func TestMailThrottledForThreeCalls(t *testing.T) {
 	}
 	r.advance(time.Minute)
 	r.advance(time.Minute)
-	r.one(holder)
-	r.noDeadLetters()
+	r.expectOneInvitationOnly(holder)
+	r.expectNoDeadLetters()
 }
 
 func TestProviderDownForFiveMinutes(t *testing.T) {
@@ -106,8 +106,8 @@ func TestProviderDownForFiveMinutes(t *testing.T) {
 	r.fairWeather()
 	r.advance(time.Minute)
 	r.advance(time.Minute)
-	r.one(holder)
-	r.noDeadLetters()
+	r.expectOneInvitationOnly(holder)
+	r.expectNoDeadLetters()
 }
 
 func TestDatabaseThrottledForAMoment(t *testing.T) {
@@ -116,7 +116,7 @@ func TestDatabaseThrottledForAMoment(t *testing.T) {
 	holder := r.holder()
 	r.fault(fault{Service: "dynamodb", Op: "transact", Kind: "throttle", Count: 2})
 	r.assign(holder)
-	r.one(holder)
+	r.expectOneInvitationOnly(holder)
 }
 
 func TestDatabaseThrottledForLong(t *testing.T) {
@@ -136,10 +136,10 @@ func TestDatabaseThrottledForLong(t *testing.T) {
 	if len(list.Items) != 0 || len(r.mails(holder)) != 0 {
 		t.Errorf("half of a change was written: %+v", list.Items)
 	}
-	r.agree()
+	r.expectAgreement()
 	r.post(path, body, "Idempotency-Key", "k").want(201)
-	r.one(holder)
-	r.noDeadLetters()
+	r.expectOneInvitationOnly(holder)
+	r.expectNoDeadLetters()
 }
 
 // The database fails in each possible way, before or after it has acted. The portal does what a 503 asks of it: it
@@ -171,10 +171,10 @@ func TestDatabaseInAnyTrouble(t *testing.T) {
 	r.advance(time.Minute)
 	r.advance(time.Minute)
 	for _, holder := range all {
-		r.invitedOnce(holder)
+		r.expectOneInvitation(holder)
 	}
-	r.agree()
-	r.noDeadLetters()
+	r.expectAgreement()
+	r.expectNoDeadLetters()
 }
 
 // The worst moment: the provider has reserved, its answer is lost, and nothing can be written down.
@@ -203,8 +203,8 @@ func TestDatabaseGoneWhileTheProviderReserves(t *testing.T) {
 	r.post(path, body, "Idempotency-Key", "k").want(200)
 	r.advance(time.Minute)
 	r.advance(time.Minute)
-	r.one(holder)
-	r.noDeadLetters()
+	r.expectOneInvitationOnly(holder)
+	r.expectNoDeadLetters()
 }
 
 func TestBusDown(t *testing.T) {
@@ -229,13 +229,13 @@ func TestBusDown(t *testing.T) {
 	r.fairWeather()
 	r.becomes(c, "activated") // the provider has tried again
 	r.settle()
-	r.agree()
-	if got := r.told(c); got != "assigned reserved mailed activated" {
+	r.expectAgreement()
+	if got := r.eventNames(c); got != "assigned reserved mailed activated" {
 		t.Errorf("history: %s", got)
 	}
 	for _, want := range []string{"Credential Assigned", "Credential Activated"} {
 		n := 0
-		for _, e := range r.onBus() {
+		for _, e := range r.busEvents() {
 			if e.DetailType == want {
 				n++
 			}
@@ -244,5 +244,5 @@ func TestBusDown(t *testing.T) {
 			t.Errorf("%q was told %d times", want, n)
 		}
 	}
-	r.noDeadLetters()
+	r.expectNoDeadLetters()
 }

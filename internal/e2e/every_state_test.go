@@ -57,8 +57,8 @@ func finalAnswers(state string) []string {
 	return []string{no, no, no, no, no, no, no, "200 " + state, "201 " + state}
 }
 
-// make leads a new credential into a state. Those that expire need time to pass, all at once.
-func (r *run) make(state string, n int) credential {
+// credentialIn leads a new credential into a state. Those that expire need time to pass, all at once.
+func (r *run) credentialIn(state string, n int) credential {
 	r.t.Helper()
 	device := fmt.Sprintf("%s-%d", state, n)
 	switch state {
@@ -109,7 +109,7 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 		prepare := func(later bool) {
 			for i, x := range operatorCalls {
 				if x.later == later {
-					made[x.name] = r.make(state, i)
+					made[x.name] = r.credentialIn(state, i)
 				}
 			}
 			r.settle()
@@ -125,7 +125,7 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 		for i, x := range operatorCalls {
 			c := made[x.name]
 			if got := r.read(c).state(); got != state {
-				t.Fatalf("credential %s is %s, not %s: %s", c.ID, got, state, r.told(c))
+				t.Fatalf("credential %s is %s, not %s: %s", c.ID, got, state, r.eventNames(c))
 			}
 			a := r.call(x.method, strings.TrimSuffix(c.path()+x.path, "/"+c.ID+"/.."), x.body)
 			got := fmt.Sprint(a.status)
@@ -141,12 +141,12 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 				t.Errorf("%s in state %s: new credential %s", x.name, state, a.body)
 			}
 		}
-		r.agree()
-		r.pool()
-		r.owners()
+		r.expectAgreement()
+		r.expectPoolFits()
+		r.expectOwnersFit()
 	}
 	fmt.Fprintln(w)
 	_ = w.Flush()
 	t.Logf("answers, and the state of the credential after them:\n%s", table.String())
-	r.noDeadLetters()
+	r.expectNoDeadLetters()
 }

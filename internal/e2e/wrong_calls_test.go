@@ -277,7 +277,7 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 			t.Errorf("%s was %s and is %s", key, was, is)
 		}
 	}
-	r.noDeadLetters()
+	r.expectNoDeadLetters()
 }
 
 func union(a, b map[string]m) map[string]m {
