@@ -71,6 +71,38 @@ func (r *run) erased() {
 
 	r.fault(fault{Service: "origo", Op: "revoke", Kind: "error", Count: 1 << 20})
 	r.delete(path).want(202)
+	r.expectErasing(path, person, waiting)
+	r.delete(path).want(202)
+	r.expectState(onPhone, "revoked", "holder_erased")
+	r.expectState(waiting, "revoked", "holder_erased")
+	r.fairWeather()
+	for range 3 {
+		r.advance(2 * time.Minute)
+	}
+
+	r.expectErased(path, onPhone)
+	if b := r.phone("erased").Badges; len(b) != 0 {
+		r.t.Errorf("on the phone: %+v", b)
+	}
+	r.settle()
+	r.expectNowhere(first, last, email, strings.SplitN(email, "@", 2)[0])
+	for key := range r.items() {
+		if strings.HasPrefix(key, "HOLDER#"+holder+" ") && (strings.HasSuffix(key, " HOLDER") ||
+			strings.HasSuffix(key, " PICTURE") || strings.Contains(key, " WORK#")) {
+			r.t.Errorf("left behind: %s", key)
+		}
+	}
+	// A holder created later under the same id is a new person.
+	r.put(path, m{"kind": "cardholder", "firstName": "Aimée", "lastName": "Tremblay",
+		"email": address(holder)}).want(201)
+	if c := r.assign(holder); c.ID == onPhone.ID || c.ID == waiting.ID {
+		r.t.Errorf("%+v", c)
+	}
+}
+
+// expectErasing expects the API to show that a holder is being erased, and to refuse changes of it meanwhile.
+func (r *run) expectErasing(path string, person m, waiting credential) {
+	r.t.Helper()
 	var now struct {
 		Erasing     bool
 		Credentials []credential
@@ -88,16 +120,13 @@ func (r *run) erased() {
 			r.t.Errorf("%s meanwhile: %d %s", call, a.status, a.body)
 		}
 	}
-	r.delete(path).want(202)
-	r.expectState(onPhone, "revoked", "holder_erased")
-	r.expectState(waiting, "revoked", "holder_erased")
-	r.fairWeather()
-	for range 3 {
-		r.advance(2 * time.Minute)
-	}
+}
 
-	for _, gone := range []string{"", "/credentials", strings.TrimPrefix(onPhone.path(), path),
-		strings.TrimPrefix(onPhone.path(), path) + "/history"} {
+// expectErased expects that neither the API nor the provider knows the holder any more.
+func (r *run) expectErased(path string, former credential) {
+	r.t.Helper()
+	for _, gone := range []string{"", "/credentials", strings.TrimPrefix(former.path(), path),
+		strings.TrimPrefix(former.path(), path) + "/history"} {
 		if a := r.get(path + gone).want(404); a.code() != "holder_not_found" {
 			r.t.Errorf("%s", a.body)
 		}
@@ -106,26 +135,9 @@ func (r *run) erased() {
 		r.t.Errorf("%s", a.body)
 	}
 	for _, u := range r.provider().Users {
-		if u.ExternalID == holder {
+		if u.ExternalID == strings.TrimPrefix(path, "/v1/holders/") {
 			r.t.Errorf("the provider still has %+v", u)
 		}
-	}
-	if b := r.phone("erased").Badges; len(b) != 0 {
-		r.t.Errorf("on the phone: %+v", b)
-	}
-	r.settle()
-	r.expectNowhere(first, last, email, strings.SplitN(email, "@", 2)[0])
-	for key := range r.items() {
-		if strings.HasPrefix(key, "HOLDER#"+holder+" ") && (strings.HasSuffix(key, " HOLDER") ||
-			strings.HasSuffix(key, " PICTURE") || strings.Contains(key, " WORK#")) {
-			r.t.Errorf("left behind: %s", key)
-		}
-	}
-	// A holder created later under the same id is a new person.
-	r.put(path, m{"kind": "cardholder", "firstName": "Aimée", "lastName": "Tremblay",
-		"email": address(holder)}).want(201)
-	if c := r.assign(holder); c.ID == onPhone.ID || c.ID == waiting.ID {
-		r.t.Errorf("%+v", c)
 	}
 }
 

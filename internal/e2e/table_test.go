@@ -137,62 +137,15 @@ func (r *run) holdingInAPI() (holding, error) {
 	}
 }
 
-// watch reads every live credential, over and over, through the API and from the table, while something happens, and
-// expects exactly one of them for each mobile ID.
-//
-// A reading is no snapshot: of a take-over it may see the loser before and the winner after. But what is final stays
-// so: if one reading and the next but one see a credential live with a mobile ID, it was so all through the one
-// between, which therefore may not see another with it.
+// watch reads every live credential again and again, through the API and from the table, while something happens, and
+// expects each mobile ID to have exactly one live credential at any moment.
 func (r *run) watch(something func()) {
 	r.t.Helper()
 	stop := make(chan struct{})
-	type result struct {
-		name     string
-		readings int
-		err      error
-	}
-	results := make(chan result)
-	for _, x := range []struct {
-		name  string
-		look  func() (holding, error)
-		pause time.Duration
-	}{
-		{"API", r.holdingInAPI, 50 * time.Millisecond}, // without a pause, the run would never come to rest
-		{"table", r.holdingInTable, time.Millisecond},
-	} {
-		go func() {
-			res := result{name: x.name}
-			var last [3]holding
-			tick := time.NewTicker(x.pause)
-			defer tick.Stop()
-			for done := false; !done && res.err == nil; {
-				select {
-				case <-stop:
-					done = true // once more, to see how it ended
-				case <-tick.C:
-				}
-				var now holding
-				if now, res.err = x.look(); res.err != nil {
-					break
-				}
-				res.readings++
-				last = [3]holding{last[1], last[2], now}
-				for id, before := range last[0] {
-					for _, c := range before {
-						if !slices.Contains(last[2][id], c) {
-							continue
-						}
-						for _, other := range last[1][id] {
-							if other != c {
-								res.err = fmt.Errorf("%s: %s and %s have %s at the same time", x.name, c, other, id)
-							}
-						}
-					}
-				}
-			}
-			results <- res
-		}()
-	}
+	results := make(chan watched)
+	// Without a pause between readings of the API, the run would never come to rest.
+	go func() { results <- watchReadings("API", r.holdingInAPI, 50*time.Millisecond, stop) }()
+	go func() { results <- watchReadings("table", r.holdingInTable, time.Millisecond, stop) }()
 	something()
 	close(stop)
 	for range 2 {
@@ -202,4 +155,58 @@ func (r *run) watch(something func()) {
 		}
 		r.t.Logf("%d readings of all live credentials meanwhile: %s", res.readings, res.name)
 	}
+}
+
+// watched is what one reader saw: err says which two credentials had a mobile ID at once, or why it could not read.
+type watched struct {
+	name     string
+	readings int
+	err      error
+}
+
+// watchReadings reads until stop is closed, and once more to see how it ended.
+func watchReadings(name string, read func() (holding, error), pause time.Duration, stop <-chan struct{}) watched {
+	res := watched{name: name}
+	var last [3]holding
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for done := false; !done && res.err == nil; {
+		select {
+		case <-stop:
+			done = true
+		case <-tick.C:
+		}
+		var now holding
+		if now, res.err = read(); res.err != nil {
+			return res
+		}
+		res.readings++
+		last = [3]holding{last[1], last[2], now}
+		if err := twoHoldersAtOnce(last); err != nil {
+			res.err = fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return res
+}
+
+// twoHoldersAtOnce finds a mobile ID that two credentials had at the same moment, in three readings that follow each
+// other.
+//
+// A reading is no snapshot: while a mobile ID changes hands, one reading may see the loser before and the winner after
+// the change. But a credential that has ended stays so. If the first and the third reading see a credential live with a
+// mobile ID, it had that ID all through the second, which therefore may not see another credential with it.
+func twoHoldersAtOnce(readings [3]holding) error {
+	for id, before := range readings[0] {
+		for _, c := range before {
+			if !slices.Contains(readings[2][id], c) {
+				continue
+			}
+			for _, other := range readings[1][id] {
+				if other != c {
+					return fmt.Errorf("%s and %s have %s at the same time", c, other, id)
+				}
+			}
+		}
+	}
+	return nil
 }
