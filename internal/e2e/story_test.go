@@ -15,9 +15,9 @@ func (r *run) part(name string, f func(r *run)) {
 	})
 }
 
-// Everything that goes otherwise than the main job, in one run: a part after the other, and after each of them the
+// The story: everything that departs from the main job, in one run, one part after the other, and after each of them the
 // provider has reserved and issued what our live credentials have, and nothing else.
-func TestEverythingThatGoesOtherwise(t *testing.T) {
+func TestEveryDepartureFromTheMainJob(t *testing.T) {
 	t.Parallel()
 	r := private(t)
 	r.put("/v1/profiles/branch", m{"name": "Branches", "account": account, "partNumber": part2}).want(201)

@@ -212,7 +212,7 @@ func (r *run) loseCallbacks() {
 	r.fault(fault{Service: "origo", Kind: "drop", Count: 1 << 20})
 }
 
-// lostCallbacks says how many callbacks were lost since deaf.
+// lostCallbacks says how many callbacks were lost since loseCallbacks.
 func (r *run) lostCallbacks() int {
 	r.t.Helper()
 	for _, f := range r.faults() {

@@ -22,7 +22,7 @@ import (
 
 const (
 	// Side is the longest side of a stored picture, in pixels: enough for a badge on any phone, and half of what HID
-	// takes.
+	// takes (up to 1242 by 1242, release notes of Credential Management 3.3.1).
 	Side = 600
 	// MaxStored is what a stored picture stays under, in bytes; half of what an item of the table holds.
 	MaxStored = 200_000
@@ -49,8 +49,8 @@ func Normalize(data []byte) (credential.Picture, error) {
 			Code: "too_large", Detail: "The picture has more than 20 million pixels, or more than 10000 on one side."})
 	}
 	if config.Width*config.Height > maxPixels/8 {
-		// A function keeps its memory between invocations: without this the picture before, long done with, would count
-		// double.
+		// A function keeps its memory between invocations. Without this, the picture of the invocation before could
+		// still be in memory beside this one.
 		runtime.GC()
 	}
 	source, _, err := image.Decode(bytes.NewReader(data))
@@ -91,8 +91,8 @@ func scale(source image.Image) *image.RGBA {
 	return scaled
 }
 
-// encode lowers the quality until the result is small enough, which for Side pixels it always is in the end: the
-// coarsest steps leave less than half a byte for a pixel, even of noise.
+// encode lowers the quality until the result is small enough. A picture of Side by Side pixels always gets there: at
+// the lowest quality even noise takes less than half a byte per pixel.
 func encode(p image.Image) ([]byte, error) {
 	var out bytes.Buffer
 	for quality := 90; ; quality -= 10 {

@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// line allows up to most characters without control characters, line separators, or the mark that stands for broken
-// text.
+// line allows up to most characters, without control characters, line separators, marks that change the direction of
+// writing, or U+FFFD, which stands for bytes that are not UTF-8.
 func line(most int) rule {
 	return rule{"invalid_text", "Must be one line of at most " + strconv.Itoa(most) +
 		" characters, without control characters.", func(s string) bool {
@@ -39,7 +39,7 @@ func matching(pattern, detail string) rule {
 
 var (
 	isID = rule{"invalid_format", "Must be " + idRule, idPattern.MatchString}
-	// No hash sign: part numbers are joined with others into keys.
+	// Without #, because part numbers become parts of keys that are joined by it.
 	isPartNumber = matching(`^[!"$-~]{1,100}$`, "Must be 1 to 100 printable ASCII characters without spaces and #.")
 	isLocale     = matching(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,4}$`, "Must be a language tag such as en or de-CH.")
 	isColor      = matching(`^#[0-9A-Fa-f]{6}$`, "Must be a colour such as #1a2b3c.")

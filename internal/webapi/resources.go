@@ -52,7 +52,8 @@ func (o *object) profile(accounts []string) credential.Profile {
 	return p
 }
 
-// holder reads a person. First name, last name and e-mail may be missing: who has no credential needs none (R1).
+// holder reads a person. First name, last name and e-mail may be missing: a holder needs them only once a credential is
+// assigned (R1).
 func (o *object) holder() credential.Holder {
 	kind := string(credential.Cardholder)
 	var h credential.Holder

@@ -8,7 +8,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
-// Ender ends credentials and erases holders. Refusals are *credential.Error.
+// Ender ends credentials and erases holders; *issuance.Service does. Refusals are *credential.Error; any other error
+// means that a service it depends on failed.
 type Ender interface {
 	End(context.Context, credential.End) (credential.Result, error)
 	Erase(ctx context.Context, holderID string, r credential.Request) error

@@ -6,10 +6,10 @@ import (
 	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
-// The JSON of answers. What a portal describes is empty when it did not say; what becomes known in time is null until
-// then.
+// The JSON of answers. A field that the portal may describe is an empty text when it did not; a field that becomes
+// known later is null until then.
 
-// utc is how every time leaves: UTC, milliseconds.
+// utc brings a time into the form of all answers: UTC, in whole milliseconds.
 func utc(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
 func utcOrNull(t *time.Time) *time.Time {

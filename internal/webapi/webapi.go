@@ -2,10 +2,10 @@
 // their results into answers.
 //
 // What belongs here: routes, reading and checking requests, the JSON of resources, problem documents, and one audit
-// line per operation. What does not: deciding anything about credentials, and knowing a store or a provider. Handlers
-// declare the few methods they need, so a function that only looks things up links nothing else; what only one function
-// needs (decoding pictures) is handed in. The document of the API is in the sub-package openapi, which no function
-// links.
+// line per operation. What does not: deciding anything about credentials, and knowing a store or a provider. Each
+// handler declares the few methods it needs, so that a function which only reads links nothing else; what only one
+// function needs (decoding pictures) is passed to it. The API's document is in the sub-package openapi, which no
+// function links.
 package webapi
 
 import (
@@ -26,10 +26,10 @@ import (
 	"github.com/mobilecred/mobilecred/internal/problem"
 )
 
-// Handler is what a function hands to lambda.Start. Its error is always nil: every outcome is an answer.
+// Handler is what a function passes to lambda.Start. Its error is always nil, because every failure is an answer too.
 type Handler = func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error)
 
-// call is one request on its way through an operation, which fills in what the audit line names.
+// call is one request. The operation that serves it fills in the ids that the audit line names.
 type call struct {
 	req events.APIGatewayV2HTTPRequest
 	now time.Time
@@ -37,7 +37,7 @@ type call struct {
 	holderID, credentialID, profileID string
 }
 
-// answer is what an operation returns when nothing is wrong; a nil body means none.
+// answer is what an operation returns on success; a nil body means that the answer has none.
 type answer struct {
 	status int
 	body   any
@@ -113,13 +113,13 @@ func (c *call) audit(ctx context.Context, status int, err error, took time.Durat
 	slog.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// panicked names only the type of a panic: its value may quote what was being handled.
+// panicked names only the type of a panic's value: the value may quote personal data.
 func panicked(p any) error {
 	return problem.Fault(fmt.Sprintf("panic of type %T\n%s", p, debug.Stack()))
 }
 
-// unexpected describes an error that is no refusal, by its types and the code of a service it carries. Its text stays
-// out: it may quote keys or values.
+// unexpected describes an error that is not a refusal for the log: the types of the errors it wraps, and a service's
+// code. It leaves out their text, which may quote keys or values.
 func unexpected(err error) string {
 	var words []string
 	for err != nil {
@@ -167,7 +167,8 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 const idRule = "1 to 64 letters, digits, dots, underscores and hyphens."
 
-// existing reads the ids in the path of something that has to exist. One that no id looks like is not there (missing).
+// existing reads the ids in the path of a resource that has to exist. An id that breaks the rule for ids is answered as
+// one that does not exist.
 func (c *call) existing() error {
 	for _, p := range c.pathIDs() {
 		id, present := c.req.PathParameters[p.name]
@@ -182,7 +183,7 @@ func (c *call) existing() error {
 	return nil
 }
 
-// creatable reads the ids in the path of something the call may create, under that very id.
+// creatable reads the ids in the path of a resource that the call may create under that id.
 func (c *call) creatable() []credential.FieldError {
 	var wrong []credential.FieldError
 	for _, p := range c.pathIDs() {
@@ -213,7 +214,8 @@ func (c *call) pathIDs() []pathID {
 	}
 }
 
-// request reads who calls, and for a POST the Idempotency-Key. PayloadHash is left to the body's reader.
+// request reads the caller from the token and headers and, for a POST, the Idempotency-Key. The caller of request sets
+// PayloadHash once it has read the body.
 func (c *call) request() (credential.Request, []credential.FieldError) {
 	r := credential.Request{
 		Actor: credential.Actor{Type: credential.ActorPortal, ID: c.claims()["sub"]},

@@ -1,7 +1,7 @@
 // Package envelope names the events that cross the bus, and reads those that come from it.
 //
-// It belongs to both ends: who publishes takes the names from here, who receives reads with it, and neither links the
-// other's client.
+// Both ends use it: functions that publish take the names from here, functions that receive read events with it, and
+// neither links the other's client.
 package envelope
 
 import (
@@ -15,7 +15,7 @@ import (
 
 // The sources of events, and the detail type of what a provider says.
 const (
-	SourceMobilecred    = "mobilecred"          // what happened to credentials, for the portal and others
+	SourceMobilecred    = "mobilecred"          // what happened to credentials, for the portal and other receivers
 	SourceProvider      = "mobilecred.provider" // what providers say, for ourselves
 	ProviderUserChanged = "Provider User Changed"
 )

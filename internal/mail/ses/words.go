@@ -188,8 +188,8 @@ var (
 		"octubre", "noviembre", "diciembre"}
 )
 
-// offset says which clock a time is told on, in a form every language reads: " (UTC+2)", " (UTC−3:30)", " (UTC)". Zone
-// abbreviations are ambiguous, and few people know their own.
+// offset says which clock a time is told on, in a form every language reads: " (UTC+2)", " (UTC−3:30)", " (UTC)".
+// Abbreviations of time zones are ambiguous, and few readers know that of their own zone.
 func offset(t time.Time) string {
 	_, seconds := t.Zone()
 	sign := "+"

@@ -1,5 +1,5 @@
-// Package accounts reads the configuration of the customer accounts at providers: one secret in Secrets Manager for
-// each name.
+// Package accounts reads the configuration of our accounts at providers: one secret in Secrets Manager for each
+// account.
 //
 // What belongs here is the secret: its form, its checks, and a cache that lets it be rotated. The provider clients that
 // are made from it belong to package clients beneath, so that the function webhook, which only checks secrets, links no
@@ -29,13 +29,13 @@ var ErrUnknown = errors.New("no such account")
 // Origo is the type of an account at HID Origo, the only one there is.
 const Origo = "origo"
 
-// DefaultCallsPerWindow is HID's documented limit of its management interface, in calls per five minutes.
+// DefaultCallsPerWindow is the limit of HID's management interface in calls per five minutes (doc.origo.hidglobal.com,
+// API usage limits).
 const DefaultCallsPerWindow = 300
 
 const (
 	fresh = 5 * time.Minute
-	// stale is how soon Secrets Manager is asked again when it did not answer and what it said before goes on being
-	// used.
+	// stale is how long the last known secret is used before Secrets Manager is asked again, when it did not answer.
 	stale = 30 * time.Second
 	// minWebhookSecret is how many characters a webhook secret must have: the secret alone tells the provider from a
 	// stranger.
@@ -104,7 +104,7 @@ func (a Account) Validate() error {
 	return errors.Join(problems...)
 }
 
-// safeURL accepts http for this machine only: what is sent there are secrets.
+// safeURL accepts http for this machine only, because secrets are sent to these URLs.
 func safeURL(text string) bool {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || text[len(text)-1] == '/' {
@@ -144,9 +144,9 @@ func New(api API, prefix string, names []string, now func() time.Time) *Secrets 
 // Names lists the configured accounts.
 func (s *Secrets) Names() []string { return slices.Clone(s.names) }
 
-// Account returns an account. ErrUnknown: there is none of that name. Any other error names what is wrong with its
-// secret, without a value, or says that Secrets Manager did not answer and never had; once it has, its last answer goes
-// on being used.
+// Account returns an account. ErrUnknown: there is none of that name. Any other error names what is wrong with the
+// secret, without its values, or says that Secrets Manager did not answer. Once it has answered for an account, that
+// answer is used for as long as Secrets Manager fails.
 func (s *Secrets) Account(ctx context.Context, name string) (Account, error) {
 	if !slices.Contains(s.names, name) {
 		return Account{}, ErrUnknown

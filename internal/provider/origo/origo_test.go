@@ -758,8 +758,8 @@ func TestEveryRequestEndsWithinFiveSeconds(t *testing.T) {
 	}
 }
 
-// TestErrorsTellNothing plants canaries wherever a provider or a network can put text, and looks for them in every
-// error.
+// TestErrorsTellNothing puts marked texts in every place where a provider or a network can put text, and looks for them
+// in every error.
 func TestErrorsTellNothing(t *testing.T) {
 	const canaries = `CANARY Aimée Tremblay aimee.tremblay@example.com BPEX-LQTC-4E33-QT6N eyJhbGciOi-example`
 	body := `{"schemas": "` + canaries + `", "status": "` + canaries + `", "scimType": "` + canaries +

@@ -20,7 +20,7 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 )
 
-// simulated is the adapter in front of our own simulator, which is no evidence of how HID behaves.
+// simulated is the adapter calling our own simulator. What passes here is not evidence of how HID behaves.
 type simulated struct {
 	*origo.Client
 	sim    *origosim.Sim
@@ -221,7 +221,7 @@ func reservedAs(r credential.Reserved) provider.Credential {
 		Number: r.Mobile.Number}}
 }
 
-// feedIsWhatCallbacksTold compares the two ways of hearing of the same events.
+// feedIsWhatCallbacksTold compares the events as the feed lists them with the same events as callbacks brought them.
 func (s *simulated) feedIsWhatCallbacksTold(t *testing.T) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)

@@ -60,8 +60,8 @@ func (p *parts) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// part returns a part number as first seen, for what never changes of it: its id and its format. ErrNotFound: the
-// account has none of that name.
+// part returns a part number as it was first read. Use it only for what never changes: its id and its format.
+// ErrNotFound: the account has none of that name.
 func (c *Client) part(ctx context.Context, partNumber string) (part, error) {
 	c.mu.Lock()
 	known, ok := c.parts[partNumber]
@@ -71,7 +71,7 @@ func (c *Client) part(ctx context.Context, partNumber string) (part, error) {
 	}
 	var list parts
 	if err := c.do(ctx, c.management("stock", http.MethodGet, "part-number"), &list); err != nil {
-		return part{}, doubtMissing(err, true)
+		return part{}, distrustNotFound(err, true)
 	}
 	for _, p := range list {
 		if p.PartNumber == "" {
@@ -104,7 +104,7 @@ func (c *Client) readPart(ctx context.Context, id string) (part, error) {
 	return answer[0], nil
 }
 
-// Stock reads what a part number has left. ErrNotFound: the account has none of that name.
+// Stock reads how many mobile IDs a part number has left. ErrNotFound: the account has no part number of that name.
 func (c *Client) Stock(ctx context.Context, partNumber string) (provider.Stock, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -15,9 +15,9 @@ import (
 // Commit implements store.Rows in one TransactWriteItems. A change that acts twice on one item, or on more than 100, is
 // an error, not a conflict.
 //
-// A token of its own makes its retries harmless, those of the SDK after a lost answer included; that is why even a
-// change of one item is a transaction. It does not reach beyond the call: who tries again after an error has to read
-// first what has become of the change.
+// Each call sends a token of its own, by which DynamoDB recognises repeated attempts, also those the SDK makes after a
+// lost answer; that is why even a change of one item is a transaction. The token covers this call only: a caller that
+// tries again after an error has to read first whether the change was made.
 func (s *Store) Commit(ctx context.Context, change credential.Change) error {
 	t := transaction{table: s.table, keys: map[pair]bool{}}
 	t.build(change)
@@ -25,7 +25,7 @@ func (s *Store) Commit(ctx context.Context, change credential.Change) error {
 		return t.err
 	}
 	input := &dynamodb.TransactWriteItemsInput{TransactItems: t.actions, ClientRequestToken: aws.String(s.token())}
-	return outcome("commit", s.retry(ctx, func() error {
+	return callersError("commit", s.retry(ctx, func() error {
 		_, err := s.client.TransactWriteItems(ctx, input)
 		return err
 	}))
@@ -57,7 +57,8 @@ func (t *transaction) build(c credential.Change) {
 	if h := c.Holder; h != nil {
 		t.putVersion(holderKey(h.ID), h, h.Revision, nil)
 	}
-	// The holder's put in the same change names the revision it read, which says more.
+	// If the change also stores the holder, that put is on the condition of the revision that was read, which is
+	// stricter.
 	if c.HolderAt != "" && (c.Holder == nil || c.Holder.ID != c.HolderAt) {
 		key := holderKey(c.HolderAt)
 		t.add(key, types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{

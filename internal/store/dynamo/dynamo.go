@@ -30,7 +30,7 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// API is what Store needs of *dynamodb.Client. Attempts that got no answer, or a throttled one, are retried inside it.
+// API is what Store needs of *dynamodb.Client. The client itself repeats attempts that got no answer or were throttled.
 type API interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput,
@@ -45,8 +45,9 @@ type API interface {
 		...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }
 
-// Store implements the ports of package store and what lookups read. Every error other than store.ErrNotFound,
-// store.ErrConflict and a refused cursor means that the store is unwell: a write may or may not have happened.
+// Store implements the ports of package store and the lists that webapi's lookups read. It may be used concurrently.
+// Every error other than store.ErrNotFound, store.ErrConflict and a refused cursor means that DynamoDB failed: a write
+// may or may not have taken effect.
 type Store struct {
 	client API
 	table  string
@@ -61,7 +62,7 @@ func New(client API, table string) *Store {
 		token: rand.Text}
 }
 
-// How often something transient is tried, and how long the waits between may get.
+// How often a request that met a transient refusal is made, and how long the waits between may get.
 const (
 	tries     = 8
 	firstWait = 25 * time.Millisecond
@@ -121,8 +122,8 @@ func number(n int64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
 
-// expiry is the attribute by which DynamoDB removes an item some time after a moment. It only cleans: nothing is
-// decided by it.
+// expiry is the attribute by which DynamoDB removes an item some time after a moment. It only saves space: no decision
+// depends on it.
 func expiry(t time.Time) types.AttributeValue { return number(t.Unix()) }
 
 func encoding(o *attributevalue.EncoderOptions) {
@@ -155,7 +156,7 @@ func decode[T any](it item) (T, error) {
 	return v, nil
 }
 
-// Attribute names are written #name in expressions, every one, for too many of them are reserved words.
+// Every attribute name is written #name in expressions, because many of them are reserved words of DynamoDB.
 var placeholder = regexp.MustCompile(`#\w+`)
 
 func names(expressions ...string) map[string]string {
@@ -166,7 +167,8 @@ func names(expressions ...string) map[string]string {
 	return found
 }
 
-// retry calls do until it succeeds or fails for good, or there is no more time.
+// retry calls do until it succeeds, fails with an error that is not transient, has been tried eight times, or the
+// context ends.
 func (s *Store) retry(ctx context.Context, do func() error) error {
 	for try := 0; ; try++ {
 		err := do()
@@ -176,8 +178,8 @@ func (s *Store) retry(ctx context.Context, do func() error) error {
 	}
 }
 
-// transient says whether the same request may well succeed a moment later, though the SDK does not retry it. DynamoDB
-// turns overlapping transactions away without having judged their conditions.
+// transient reports whether the same request may succeed a moment later although the SDK does not repeat it: DynamoDB
+// turns away overlapping transactions before it has judged their conditions.
 func transient(err error) bool {
 	var conflict *types.TransactionConflictException
 	var running *types.TransactionInProgressException
@@ -195,7 +197,8 @@ func transient(err error) bool {
 		})
 }
 
-// conditionFailed says whether a write was judged and refused. It is never retried.
+// conditionFailed reports whether DynamoDB refused a write because its condition does not hold. Such a write is not
+// repeated.
 func conditionFailed(err error) bool {
 	var one *types.ConditionalCheckFailedException
 	if errors.As(err, &one) {
@@ -208,8 +211,9 @@ func conditionFailed(err error) bool {
 		})
 }
 
-// outcome makes what callers get out of what DynamoDB said.
-func outcome(op string, err error) error {
+// callersError turns DynamoDB's error into the one that callers get: store.ErrConflict, or one that names the
+// operation.
+func callersError(op string, err error) error {
 	switch {
 	case err == nil:
 		return nil

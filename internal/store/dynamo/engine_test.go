@@ -49,7 +49,8 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Store { return dynamo.New(strict{client(nil), t}, newTable(t)) })
 }
 
-// strict fails a test whose store reads what may be old. The engine alone would not tell: it has only the newest.
+// strict fails a test whose store does not ask for a strongly consistent read. The engine alone would not show that: it
+// always answers with the newest state.
 type strict struct {
 	*dynamodb.Client
 	t *testing.T

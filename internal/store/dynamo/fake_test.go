@@ -16,8 +16,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// troubled is a table in the troubles DynamoDB Local never has. It keeps what is put and answers the next writes with
-// the given errors; the methods it lacks must not be called.
+// troubled is a table that refuses in ways DynamoDB Local never does. It keeps what is put and answers the next writes
+// with the given errors; the methods it lacks must not be called.
 type troubled struct {
 	API
 	errs        []error // of the next writes, one each
@@ -83,7 +83,8 @@ func (f *troubled) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInpu
 	return out, nil
 }
 
-// impatient returns a store on a fake, and the waits it would have made, with a dice that always shows the most.
+// impatient returns a store on a fake that does not wait, and the waits it would have made, each the longest it could
+// have drawn.
 func impatient(f *troubled) (*Store, *[]time.Duration) {
 	s := New(f, "table")
 	var waits []time.Duration

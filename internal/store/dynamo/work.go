@@ -16,8 +16,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// The conditions of single writes are made so that a write which meets its own effect succeeds: an attempt whose answer
-// was lost is repeated by the SDK, and there is no token for single writes.
+// The SDK repeats an attempt whose answer was lost, and single writes, unlike transactions, have no token that tells
+// DynamoDB so. Their conditions therefore also hold when the write has already taken effect.
 
 // update changes one item and returns it as it then is.
 func (s *Store) update(ctx context.Context, op string, key pair, update, condition string, values item) (item, error) {
@@ -31,7 +31,7 @@ func (s *Store) update(ctx context.Context, op string, key pair, update, conditi
 		return err
 	})
 	if err != nil {
-		return nil, outcome(op, err)
+		return nil, callersError(op, err)
 	}
 	return out.Attributes, nil
 }
@@ -42,7 +42,7 @@ func (s *Store) put(ctx context.Context, op string, key pair, v any) error {
 	if err != nil {
 		return err
 	}
-	return outcome(op, s.retry(ctx, func() error {
+	return callersError(op, s.retry(ctx, func() error {
 		_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: it})
 		return err
 	}))
@@ -50,7 +50,7 @@ func (s *Store) put(ctx context.Context, op string, key pair, v any) error {
 
 // remove deletes one item on a condition, if any.
 func (s *Store) remove(ctx context.Context, op string, key pair, condition string, values item) error {
-	return outcome(op, s.retry(ctx, func() error {
+	return callersError(op, s.retry(ctx, func() error {
 		_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 			TableName: &s.table, Key: key.item(), ConditionExpression: optional(condition),
 			ExpressionAttributeNames: optionalNames(condition), ExpressionAttributeValues: values,
@@ -61,7 +61,7 @@ func (s *Store) remove(ctx context.Context, op string, key pair, condition strin
 
 // WorkItem implements store.Work.
 func (s *Store) WorkItem(ctx context.Context, holderID, account string) (credential.WorkItem, error) {
-	return must[credential.WorkItem](ctx, s, "work item", workKey(holderID, account))
+	return getExisting[credential.WorkItem](ctx, s, "work item", workKey(holderID, account))
 }
 
 // WorkItems implements store.Work; they are ordered by account.
@@ -138,7 +138,7 @@ func (s *Store) Due(ctx context.Context, account string, now time.Time, limit in
 		input.Limit = aws.Int32(int32(limit - len(refs)))
 		out, err := s.client.Query(ctx, input)
 		if err != nil {
-			return nil, outcome("due", err)
+			return nil, callersError("due", err)
 		}
 		for _, it := range out.Items {
 			entry, err := decode[struct {
@@ -166,7 +166,7 @@ func (s *Store) PutStock(ctx context.Context, stock credential.Stock) error {
 
 // Stock returns the stock of a part number as last seen; store.ErrNotFound when it was never seen.
 func (s *Store) Stock(ctx context.Context, account, partNumber string) (credential.Stock, error) {
-	return must[credential.Stock](ctx, s, "stock", stockKey(account, partNumber))
+	return getExisting[credential.Stock](ctx, s, "stock", stockKey(account, partNumber))
 }
 
 // Bookmark implements store.AccountState.
@@ -206,7 +206,8 @@ func (s *Store) SetOutage(ctx context.Context, account string, outage credential
 const budgetKept = 24 * time.Hour
 
 // Spend counts one call of an account in the window that starts at a moment, and says whether that is within limit; a
-// call beyond it is not counted. An answer that got lost counts twice: too careful rather than too many.
+// call beyond it is not counted. When DynamoDB's answer is lost, a call may be counted twice: making too few calls is
+// safer than making too many.
 func (s *Store) Spend(ctx context.Context, account string, window time.Time, limit int) (bool, error) {
 	if limit < 1 {
 		return false, nil

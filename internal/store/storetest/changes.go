@@ -69,8 +69,8 @@ func touch(unclaimed ...bool) change {
 	return c
 }
 
-// testChanges holds each part of a change against what may be there before. Every change also stores a picture, a part
-// without a condition of its own: it is there afterwards exactly when the change was possible.
+// testChanges tries each part of a change on every state in which the stored item can be. Every change also stores a
+// picture, a part without a condition of its own: it is there afterwards exactly when the change was possible.
 func testChanges(t *testing.T, open func(*testing.T) Store) {
 	type test struct {
 		name   string
@@ -283,7 +283,7 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 	}
 }
 
-// testBadChanges: what no transaction can do is neither done in part nor taken for a conflict.
+// testBadChanges: a change that no transaction can make is not made in part and is not reported as a conflict.
 func testBadChanges(t *testing.T, s Store) {
 	many := change{At: noon}
 	for i := range 101 {

@@ -14,8 +14,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// RunModel does random things to a store and to a model of it, and compares every answer and, at the end, all that is
-// stored. Both openers return an empty store.
+// RunModel makes the same random calls to a store and to a model of it. It compares every answer and, at the end,
+// everything that is stored. Both openers return an empty store.
 func RunModel(t *testing.T, open, model func(t *testing.T) Store) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := machine{t: rt, store: open(t), model: model(t)}
@@ -42,8 +42,7 @@ func RunModel(t *testing.T, open, model func(t *testing.T) Store) {
 	})
 }
 
-// machine keeps the two stores. What it draws is likely to be possible, since it looks at the model, but never certain
-// to be.
+// machine keeps the two stores. It looks at the model to draw changes that are mostly, but not always, possible.
 type machine struct {
 	t            *rapid.T
 	store, model Store

@@ -205,7 +205,7 @@ func wholeList(t *testing.T, s Store, n int, page credential.Page) []string {
 	return ids
 }
 
-// eventually polls until done, for the sake of indexes that lag.
+// eventually asks again until done, because indexes may be some seconds behind.
 func eventually(t *testing.T, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)

@@ -1,5 +1,5 @@
-// Package storetest holds every store to the meaning that package store and credential.Change give its methods: the one
-// in memory, which other packages' tests stand on, and the one on DynamoDB.
+// Package storetest checks that every store does what package store and credential.Change say: the one in memory, on
+// which other packages' tests rely, and the one on DynamoDB.
 //
 // What belongs here is what any store must do. What only one of them can meet, such as throttling, is tested beside
 // that one.

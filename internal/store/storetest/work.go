@@ -257,7 +257,7 @@ func testAccount(t *testing.T, s Store) {
 	wantEqual(t, read[bool](t)(s.Spend(ctx, "gamma", noon, 0)), false)
 }
 
-// testRaces: of 20 at once, exactly one.
+// testRaces: of 20 processes that try the same write at once, exactly one succeeds.
 func testRaces(t *testing.T, open func(*testing.T) Store) {
 	one := func(name string, before []change, do func(t *testing.T, s Store, worker int) error) {
 		t.Run(name, func(t *testing.T) {
