@@ -16,7 +16,7 @@ func (a answer) credential() credential {
 	return c
 }
 
-// credential is the API's; what is null there is empty here.
+// credential is a credential as the API answers it; fields that are null there are empty here.
 type credential struct {
 	ID, HolderID, ProfileID, Name string
 	Status, StatusReason, Stage   string
@@ -47,8 +47,8 @@ type entry struct {
 
 var holders atomic.Int64
 
-// holder puts a new cardholder, with changes to what a cardholder is, and returns the id: no other test has it. The
-// e-mail address is the id's, at example.com.
+// holder stores a new cardholder, with changes to the fields, and returns the id, which no other test uses. The e-mail
+// address is the id at example.com.
 func (r *run) holder(changes ...m) string {
 	r.t.Helper()
 	id := fmt.Sprintf("E-%d", holders.Add(1))
@@ -68,7 +68,7 @@ func (r *run) assign(holder string) credential {
 	return r.post("/v1/holders/"+holder+"/credentials", m{"profileId": "hq"}).want(201).credential()
 }
 
-// activated is a credential of hq of a new holder, on that device.
+// activated returns a credential of profile hq for a new holder, activated on that device.
 func (r *run) activated(device string) credential {
 	r.t.Helper()
 	c := r.assign(r.holder())
@@ -90,7 +90,7 @@ func (c credential) state() string {
 	return c.Status
 }
 
-// becomes waits until the credential's state is that.
+// becomes waits until the credential is in that state.
 func (r *run) becomes(c credential, state string) credential {
 	r.t.Helper()
 	r.eventually(func() string {
@@ -143,7 +143,7 @@ func (r *run) live() []credential {
 	return all
 }
 
-// invited is a credential of hq of a new holder.
+// invited returns a credential of profile hq for a new holder, with its invitation sent.
 func (r *run) invited() credential {
 	r.t.Helper()
 	return r.assign(r.holder())
@@ -173,8 +173,8 @@ func (r *run) expectState(c credential, state, reason string) credential {
 	return c
 }
 
-// endAllCredentials ends every live credential, so that what is free next at the provider is what the next part makes
-// free.
+// endAllCredentials ends every live credential, so that the next mobile ID the provider gives out is one that the next
+// part has freed.
 func (r *run) endAllCredentials() {
 	r.t.Helper()
 	for _, c := range r.live() {

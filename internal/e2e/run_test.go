@@ -30,7 +30,7 @@ const (
 	root          = "../.."
 )
 
-// patience is how long anything may take that is not expected to take any time.
+// patience is how long to wait for anything that should happen at once.
 const patience = 30 * time.Second
 
 // scratch is where the program and the data of the shared run are.
@@ -205,7 +205,7 @@ func (p *process) running() bool {
 	}
 }
 
-// stop is Ctrl-C.
+// stop does what Ctrl-C does: it interrupts the run, and waits for its end.
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(os.Interrupt)
 	select {
@@ -215,7 +215,7 @@ func (p *process) stop() {
 	}
 }
 
-// kill9 is kill -9 of the run alone; its children are its own affair.
+// kill9 kills the run's own process only; the run is responsible for the end of its children.
 func (p *process) kill9() {
 	_ = p.cmd.Process.Signal(syscall.SIGKILL)
 	<-p.ended

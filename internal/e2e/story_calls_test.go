@@ -51,7 +51,8 @@ func (r *run) twentyAtOnce() {
 	r.advance(5 * time.Minute) // a new budget of calls
 }
 
-// Each POST, with a key: the first time it acts, the second it only tells; with another payload it is refused.
+// Each POST is made twice with the same key: the first call acts, the second only answers. With another payload it is
+// refused.
 func (r *run) repeated() {
 	twice := func(name, path string, body, other any, first int) credential {
 		r.t.Helper()

@@ -33,7 +33,7 @@ func (r *run) expired() {
 	r.expectNextGets(c)
 }
 
-// The provider would wait for seven days: it is we who cancel.
+// The provider would wait for seven days; mobilecred cancels the invitation earlier, by the profile's deadline.
 func (r *run) expiredByOurDeadline() {
 	r.endAllCredentials()
 	days := func(n int) {
@@ -55,8 +55,8 @@ func (r *run) expiredByOurDeadline() {
 	r.expectNextGets(c)
 }
 
-// redeemedAfterEnd is a holder who is faster than our cancellation: what is over stays over, and the phone does not
-// keep it.
+// redeemedAfterEnd: the holder redeems the code before our cancellation reaches the provider. The credential stays
+// revoked, and the phone does not keep the badge.
 func (r *run) redeemedAfterEnd() {
 	c := r.invited()
 	code := r.codeOf(c.HolderID)

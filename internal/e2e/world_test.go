@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// mail, phone, provider, event, deadLetter and fault are the world's.
+// mail, phone, provider, event, deadLetter and fault are the JSON of the simulated world.
 type (
 	mail  struct{ ID, To, Subject, HTML, Text, Code, Link string }
 	badge struct {
@@ -59,7 +59,7 @@ type (
 	}
 )
 
-// mails are those to a holder, newest first.
+// mails are the mails to a holder, newest first.
 func (r *run) mails(holder string) []mail {
 	r.t.Helper()
 	var all []mail
@@ -113,13 +113,13 @@ func (r *run) reassign(mobileID, externalID string) {
 	r.post("/provider/reassign", m{"mobileId": mobileID, "externalId": externalID}).want(200)
 }
 
-// cancel is an administrator of the provider cancelling an invitation.
+// cancel does what an administrator does in the provider's portal: it cancels an invitation.
 func (r *run) cancel(code string) {
 	r.t.Helper()
 	r.post("/provider/cancel", m{"code": code}).want(200)
 }
 
-// revoke is an administrator of the provider taking a mobile ID back.
+// revoke does what an administrator does in the provider's portal: it revokes a mobile ID.
 func (r *run) revoke(mobileID string) {
 	r.t.Helper()
 	r.post("/provider/revoke", m{"mobileId": mobileID}).want(200)
@@ -159,7 +159,7 @@ func (r *run) advance(d time.Duration) {
 	r.post("/clock", m{"advance": d.String()}).want(200)
 }
 
-// fault orders bad weather.
+// fault makes the simulated world fail calls, as f says.
 func (r *run) fault(f fault) {
 	r.t.Helper()
 	r.post("/faults", f).want(200)
@@ -177,8 +177,8 @@ func (r *run) fairWeather() {
 	r.delete("/faults").want(200)
 }
 
-// eventually looks again whenever the world's page hears of a change, until wrong is empty: that is what wrong returns
-// what is still amiss for.
+// eventually calls wrong whenever the world reports a change, until wrong returns an empty text. Otherwise wrong
+// returns what is not yet as it should be.
 func (r *run) eventually(wrong func() string) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
@@ -206,7 +206,7 @@ func (r *run) eventually(wrong func() string) {
 	}
 }
 
-// loseCallbacks makes the provider's callbacks get lost until the weather is fair.
+// loseCallbacks makes the world drop the provider's callbacks until fairWeather.
 func (r *run) loseCallbacks() {
 	r.t.Helper()
 	r.fault(fault{Service: "origo", Kind: "drop", Count: 1 << 20})
@@ -266,7 +266,8 @@ func (r *run) logs() (lines [][]byte) {
 	return lines
 }
 
-// eventsOf are those of one credential that left for the portal, by detail type, each as often as it left.
+// eventsOf are the events of one credential that left for the portal, by detail type. One that left twice is listed
+// twice.
 func (r *run) eventsOf(c credential) map[string][]m {
 	r.t.Helper()
 	found := map[string][]m{}
@@ -345,7 +346,7 @@ func (r *run) atProvider(method, path string, into any) {
 	}
 }
 
-// sendCallback makes the provider say something of an invitation: a callback as it would send it.
+// sendCallback sends a callback about an invitation, in the form the provider uses.
 func (r *run) sendCallback(userID, invitation, status string) {
 	r.t.Helper()
 	batch := []m{{
@@ -361,7 +362,7 @@ func (r *run) sendCallback(userID, invitation, status string) {
 	r.settle()
 }
 
-// webhook is a callback with the right secret.
+// webhook sends a callback with the right secret.
 func (r *run) webhook(body any, headers ...string) answer {
 	r.t.Helper()
 	return r.post("/v1/webhooks/"+account, body, append([]string{

@@ -73,7 +73,7 @@ func post(body string) events.APIGatewayV2HTTPRequest {
 
 func batch(t *testing.T) string {
 	t.Helper()
-	data, err := os.ReadFile("testdata/events-batch.json")
+	data, err := os.ReadFile("../provider/origo/testdata/events-batch.json")
 	if err != nil {
 		t.Fatal(err)
 	}
