@@ -221,7 +221,7 @@ func (p *process) kill9() {
 	<-p.ended
 }
 
-// startAgain starts a stopped or killed run again.
+// startAgain starts a run that was stopped or killed, on the same directory and ports.
 func (r *run) startAgain() {
 	r.t.Helper()
 	if err := r.start(); err != nil {

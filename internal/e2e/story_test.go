@@ -15,8 +15,8 @@ func (r *run) part(name string, f func(r *run)) {
 	})
 }
 
-// The story: everything that departs from the main job, in one run, one part after the other, and after each of them the
-// provider has reserved and issued what our live credentials have, and nothing else.
+// TestEveryDepartureFromTheMainJob is a story in one run, one part after the other. After each part, the provider has
+// reserved and issued exactly the mobile IDs of our live credentials.
 func TestEveryDepartureFromTheMainJob(t *testing.T) {
 	t.Parallel()
 	r := private(t)

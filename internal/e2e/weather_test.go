@@ -216,8 +216,10 @@ func TestBusDown(t *testing.T) {
 
 	r.fault(fault{Service: "events", Op: "publish", Kind: "error", Count: 1 << 20})
 	user := r.provider().Users[0].ID
-	a := r.post("/v1/webhooks/"+account, []byte(`[{"specversion":"1.0","id":"1","type":"com.origo.mi.user","source":"user/`+user+`",
-		"time":"2026-01-01T00:00:00.000Z","data":{"organization_id":"1003233","userId":"`+user+`","status":"USER_UPDATED"}}]`),
+	a := r.post("/v1/webhooks/"+account, []byte(`[{"specversion":"1.0","id":"1","type":"com.origo.mi.user",
+		"source":"user/`+user+`",
+		"time":"2026-01-01T00:00:00.000Z","data":{"organization_id":"1003233","userId":"`+user+`",
+			"status":"USER_UPDATED"}}]`),
 		"Authorization", "", "Content-Type", "application/cloudevents-batch+json", webhookHeader, webhookSecret)
 	if a.want(503).code() != "try_later" {
 		t.Errorf("%s", a.body)

@@ -87,7 +87,8 @@ func TestEveryDocumentedCodeHasAStatusAndATitle(t *testing.T) {
 
 func TestARefusalIsToldWithAllItSays(t *testing.T) {
 	refused := &credential.Error{Code: credential.CodeTooSoon, Detail: "A mail was sent just now.", RetryAfter: 17,
-		CredentialID: "c1", Fields: []credential.FieldError{{Pointer: "/a", Code: "required", Detail: "Must be given."}}}
+		CredentialID: "c1",
+		Fields:       []credential.FieldError{{Pointer: "/a", Code: "required", Detail: "Must be given."}}}
 	res, d := answer(t, fmt.Errorf("while resending: %w", refused))
 	if res.StatusCode != 429 || d.Code != "too_soon" || d.Detail != refused.Detail || d.CredentialID != "c1" {
 		t.Errorf("%d %+v", res.StatusCode, d)

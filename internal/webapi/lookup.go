@@ -195,8 +195,8 @@ func (c *call) page() (credential.Page, error) {
 	return page, invalid(wrong)
 }
 
-// holderInPath returns the holder a path names. The credentials of an erased holder stay in the table, but are no longer
-// shown.
+// holderInPath returns the holder a path names. The credentials of an erased holder stay in the table, but are no
+// longer shown.
 func (l lookup) holderInPath(ctx context.Context, c *call) (credential.Holder, error) {
 	if err := c.existing(); err != nil {
 		return credential.Holder{}, err

@@ -75,7 +75,8 @@ func (h *Handler) Handle(ctx context.Context, req events.APIGatewayV2HTTPRequest
 	if err != nil {
 		var refused *credential.Error
 		if !errors.As(err, &refused) {
-			h.Log.ErrorContext(ctx, "webhook not taken", "account", loggable(req.PathParameters["account"]), "error", err)
+			h.Log.ErrorContext(ctx, "webhook not taken", "account",
+				loggable(req.PathParameters["account"]), "error", err)
 		}
 		return problem.Answer(req, err), nil
 	}

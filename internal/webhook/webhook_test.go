@@ -138,7 +138,8 @@ func TestBatchIsOnTheBusOneEntryForEachUser(t *testing.T) {
 	}
 }
 
-const event = `{"specversion":"1.0","id":"e-1","type":"com.origo.mi.user","data":{"userId":"5","status":"USER_UPDATED"}}`
+const event = `{"specversion":"1.0","id":"e-1","type":"com.origo.mi.user","data":{"userId":"5",
+	"status":"USER_UPDATED"}}`
 
 func TestSingleEventAndEmptyBatch(t *testing.T) {
 	w := newWorld()
@@ -231,8 +232,10 @@ func TestBadWebhooks(t *testing.T) {
 
 func TestUnusableEventsAreCountedAndStopNoOther(t *testing.T) {
 	w := newWorld()
-	const wallet = `{"specversion":"1.0","id":"e-2","type":"origo.credential-management.events.pass","data":{"userId":"9","status":"PASS_CREATED"}}`
-	const personal = `{"specversion":"1.0","id":"Aimée","type":"com.origo.mi.user","data":{"userId":"aimee@example.com","status":"USER_UPDATED"}}`
+	const wallet = `{"specversion":"1.0","id":"e-2","type":"origo.credential-management.events.pass",
+		"data":{"userId":"9","status":"PASS_CREATED"}}`
+	const personal = `{"specversion":"1.0","id":"Aimée","type":"com.origo.mi.user","data":{"userId":"aimee@example.com",
+		"status":"USER_UPDATED"}}`
 	status, body := w.ask(t, post("["+strings.Join([]string{event, wallet, `"CANARY"`, personal, event}, ",")+"]"))
 	if status != 200 || body != `{"accepted":2,"rejected":3}` || len(w.published) != 1 ||
 		len(w.published[0].Facts) != 2 {

@@ -293,8 +293,9 @@ func TestTextOnTheBrandColourCanBeRead(t *testing.T) {
 		inv := full()
 		inv.Sender.Color = color
 		m := render(t, inv)
-		got := regexp.MustCompile(
-			`background-color:(#[0-9a-fA-F]{6});color:(#[0-9a-f]{6});font-size:15px;line-height:28px`).FindStringSubmatch(m.HTML)
+		button := regexp.MustCompile(
+			`background-color:(#[0-9a-fA-F]{6});color:(#[0-9a-f]{6});font-size:15px;line-height:28px`)
+		got := button.FindStringSubmatch(m.HTML)
 		if got == nil || got[2] != want {
 			t.Errorf("%q: text colour %v, want %s", color, got, want)
 			continue

@@ -104,12 +104,13 @@ var languages = map[string]words{
 		codeLabel:        "Code d’invitation",
 		wait: "Gardez l’application ouverte jusqu’à ce que votre badge apparaisse. Cela peut prendre " +
 			"quelques minutes.",
-		expiry:     "Utilisez le code avant le %s.",
-		secret:     "Il ne fonctionne qu’une fois, sur un seul téléphone. Ne le transmettez à personne.",
-		help:       "Des questions\u00a0? Contactez",
-		helpReply:  "Des questions\u00a0? Répondez à cet e-mail.",
-		unexpected: "Vous n’attendiez pas ce message\u00a0? Vous pouvez l’ignorer\u00a0: le code expirera sans avoir servi.",
-		automatic:  "Cet e-mail a été envoyé automatiquement, car un badge vous a été attribué.",
+		expiry:    "Utilisez le code avant le %s.",
+		secret:    "Il ne fonctionne qu’une fois, sur un seul téléphone. Ne le transmettez à personne.",
+		help:      "Des questions\u00a0? Contactez",
+		helpReply: "Des questions\u00a0? Répondez à cet e-mail.",
+		unexpected: "Vous n’attendiez pas ce message\u00a0? Vous pouvez l’ignorer\u00a0: " +
+			"le code expirera sans avoir servi.",
+		automatic: "Cet e-mail a été envoyé automatiquement, car un badge vous a été attribué.",
 	},
 	"de": {
 		lang: "de",

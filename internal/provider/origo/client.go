@@ -292,7 +292,8 @@ func (c *Client) SetPhoto(ctx context.Context, userID string, picture credential
 		if ref == "" {
 			continue
 		}
-		return ref, c.do(ctx, c.management(op, http.MethodPut, "users", userID, "photo", ref, "status").withBody(struct {
+		approve := c.management(op, http.MethodPut, "users", userID, "photo", ref, "status")
+		return ref, c.do(ctx, approve.withBody(struct {
 			Status string `json:"status"`
 		}{"APPROVE"}), nil)
 	}

@@ -54,26 +54,33 @@ func TestTranslateOneEvent(t *testing.T) {
 		want        provider.Fact
 	}{
 		{"numbers as ids",
-			`{"specversion":"1.0","type":"com.origo.mi.credential","data":{"userId":5,"mid":7,"status":"CREDENTIAL_REVOKED"}}`,
+			`{"specversion":"1.0","type":"com.origo.mi.credential","data":{"userId":5,"mid":7,
+				"status":"CREDENTIAL_REVOKED"}}`,
 			"5", provider.Fact{What: provider.AboutCredential, Ref: "7", Status: provider.FactRevoked}},
 		{"only begun",
-			`{"specversion":"1.0","type":"com.origo.mi.invitation","source":"x/invitation/9","data":{"userId":"5","status":"INVITATION_CANCEL_INITIATED"}}`,
+			`{"specversion":"1.0","type":"com.origo.mi.invitation","source":"x/invitation/9","data":{"userId":"5",
+				"status":"INVITATION_CANCEL_INITIATED"}}`,
 			"5", provider.Fact{What: provider.AboutInvitation, Ref: "9", Status: provider.FactOther}},
 		{"cancelled",
-			`{"specversion":"1.0","type":"com.origo.mi.invitation","source":"x/invitation/9","data":{"userId":"5","status":"INVITATION_CANCELLED"}}`,
+			`{"specversion":"1.0","type":"com.origo.mi.invitation","source":"x/invitation/9","data":{"userId":"5",
+				"status":"INVITATION_CANCELLED"}}`,
 			"5", provider.Fact{What: provider.AboutInvitation, Ref: "9", Status: provider.FactCancelled}},
 		{"expired, of an invitation that cannot be named",
-			`{"specversion":"1.0","type":"com.origo.mi.invitation","source":"undefined","data":{"userId":"5","status":"INVITATION_EXPIRED"}}`,
+			`{"specversion":"1.0","type":"com.origo.mi.invitation","source":"undefined","data":{"userId":"5",
+				"status":"INVITATION_EXPIRED"}}`,
 			"5", provider.Fact{What: provider.AboutInvitation, Status: provider.FactExpired}},
 		{"a user who names himself by source only",
-			`{"specversion":"1.0","type":"com.origo.mi.user","source":"https://example.invalid/user/5","data":{"userId":"undefined","status":"USER_DELETED"}}`,
+			`{"specversion":"1.0","type":"com.origo.mi.user","source":"https://example.invalid/user/5",
+				"data":{"userId":"undefined","status":"USER_DELETED"}}`,
 			"5", provider.Fact{What: provider.AboutUser, Ref: "5", Status: provider.FactDeleted}},
 		{"a device removed",
-			`{"specversion":"1.0","type":"origo.credential-management.events.credentialcontainer","data":{"id":"550017","userId":"5","status":"CREDENTIALCONTAINER_INACTIVE"}}`,
+			`{"specversion":"1.0","type":"origo.credential-management.events.credentialcontainer","data":{"id":"550017",
+				"userId":"5","status":"CREDENTIALCONTAINER_INACTIVE"}}`,
 			"5", provider.Fact{What: provider.AboutEndpoint, Ref: "550017", DeviceID: "550017",
 				Status: provider.FactInactive}},
 		{"a device added",
-			`{"specversion":"1.0","type":"origo.credential-management.events.credentialcontainer","data":{"id":"550017","userId":"5","status":"CREDENTIALCONTAINER_PERSONALIZED"}}`,
+			`{"specversion":"1.0","type":"origo.credential-management.events.credentialcontainer","data":{"id":"550017",
+				"userId":"5","status":"CREDENTIALCONTAINER_PERSONALIZED"}}`,
 			"5", provider.Fact{What: provider.AboutEndpoint, Ref: "550017", DeviceID: "550017",
 				Status: provider.FactActive}},
 		{"an unknown status",
@@ -97,7 +104,8 @@ func TestTranslateOneEvent(t *testing.T) {
 }
 
 func TestBadEventsAreRejectedAndStopNoOther(t *testing.T) {
-	const good = `{"specversion":"1.0","id":"good","type":"com.origo.mi.user","data":{"userId":"5","status":"USER_UPDATED"}}`
+	const good = `{"specversion":"1.0","id":"good","type":"com.origo.mi.user","data":{"userId":"5",
+		"status":"USER_UPDATED"}}`
 	long := strings.Repeat("x", 129)
 	for _, tt := range []struct{ event, id, eventType, reason string }{
 		{`null`, "", "", origo.RejectMalformed},
@@ -116,25 +124,31 @@ func TestBadEventsAreRejectedAndStopNoOther(t *testing.T) {
 			origo.RejectMalformed},
 		{`{"specversion":"1.0","id":"e","type":"com.origo.mi.user","data":{"userId":"5","status":3}}`, "e",
 			"com.origo.mi.user", origo.RejectMalformed},
-		{`{"specversion":"1.0","id":"e","type":"com.origo.mi.user","time":"yesterday","data":{"userId":"5","status":"USER_UPDATED"}}`, "e", "com.origo.mi.user", origo.RejectMalformed},
+		{`{"specversion":"1.0","id":"e","type":"com.origo.mi.user","time":"yesterday","data":{"userId":"5",
+			"status":"USER_UPDATED"}}`, "e", "com.origo.mi.user", origo.RejectMalformed},
 		{`{"specversion":"0.3","id":"e","type":"com.origo.mi.user","data":{"userId":"5","status":"USER_UPDATED"}}`, "e",
 			"com.origo.mi.user", origo.RejectMalformed},
 		{`{"id":"e","type":"com.origo.mi.user","data":{"userId":"5","status":"USER_UPDATED"}}`, "e",
 			"com.origo.mi.user", origo.RejectMalformed},
 		{`{"specversion":"1.0","id":"e","type":7,"data":{"userId":"5","status":"USER_UPDATED"}}`, "e", "",
 			origo.RejectMalformed},
-		{`{"specversion":"1.0","id":"e","type":"origo.credential-management.events.pass","data":{"userId":"5","status":"PASS_CREATED"}}`, "e", "origo.credential-management.events.pass", origo.RejectUnknownType},
+		{`{"specversion":"1.0","id":"e","type":"origo.credential-management.events.pass","data":{"userId":"5",
+			"status":"PASS_CREATED"}}`, "e", "origo.credential-management.events.pass", origo.RejectUnknownType},
 		{`{"specversion":"1.0","id":8,"type":"com.example.x","data":{"status":"X"}}`, "8", "com.example.x",
 			origo.RejectUnknownType},
 		{`{"specversion":"1.0","id":"aimee@example.com","type":"Aimée Tremblay","data":{"status":"X"}}`, "", "",
 			origo.RejectUnknownType},
 		{`{"specversion":"1.0","id":"` + long + `","type":"` + long + `","data":{"status":"X"}}`, "", "",
 			origo.RejectUnknownType},
-		{`{"specversion":"1.0","id":"e","type":"com.origo.mi.credential","data":{"userId":"undefined","mid":"7","status":"CREDENTIAL_ISSUED"}}`, "e", "com.origo.mi.credential", origo.RejectNoSubject},
-		{`{"specversion":"1.0","id":"e","type":"com.origo.mi.credential","data":{"userId":"aimee@example.com","mid":"7","status":"CREDENTIAL_ISSUED"}}`, "e", "com.origo.mi.credential", origo.RejectNoSubject},
+		{`{"specversion":"1.0","id":"e","type":"com.origo.mi.credential","data":{"userId":"undefined","mid":"7",
+			"status":"CREDENTIAL_ISSUED"}}`, "e", "com.origo.mi.credential", origo.RejectNoSubject},
+		{`{"specversion":"1.0","id":"e","type":"com.origo.mi.credential","data":{"userId":"aimee@example.com","mid":"7",
+			"status":"CREDENTIAL_ISSUED"}}`, "e", "com.origo.mi.credential", origo.RejectNoSubject},
 		{`{"specversion":"1.0","id":"e","type":"com.origo.mi.credential","data":{"userId":"` + long +
 			`","mid":"7","status":"CREDENTIAL_ISSUED"}}`, "e", "com.origo.mi.credential", origo.RejectNoSubject},
-		{`{"specversion":"1.0","id":"e","type":"com.origo.mi.credential","data":{"userId":"","mid":"7","status":"CREDENTIAL_ISSUED","metaData":{"partNumber":"P"}}}`, "e", "com.origo.mi.credential", origo.RejectNoSubject},
+		{`{"specversion":"1.0","id":"e","type":"com.origo.mi.credential","data":{"userId":"","mid":"7",
+			"status":"CREDENTIAL_ISSUED",
+			"metaData":{"partNumber":"P"}}}`, "e", "com.origo.mi.credential", origo.RejectNoSubject},
 	} {
 		users, rejected, err := origo.Translate("a", []byte("["+good+","+tt.event+","+good+"]"))
 		if err != nil {
@@ -166,7 +180,8 @@ func TestManyFactsAboutOneUserComeInPieces(t *testing.T) {
 	for i := range 450 {
 		events = append(events,
 			fmt.Sprintf(
-				`{"specversion":"1.0","type":"com.origo.mi.credential","data":{"userId":"5","mid":"%d","status":"CREDENTIAL_ISSUED"}}`, i))
+				`{"specversion":"1.0","type":"com.origo.mi.credential","data":{"userId":"5","mid":"%d",
+					"status":"CREDENTIAL_ISSUED"}}`, i))
 	}
 	users, _, err := origo.Translate("a", []byte("["+strings.Join(events, ",")+"]"))
 	if err != nil || len(users) != 3 {
@@ -189,10 +204,12 @@ func TestManyFactsAboutOneUserComeInPieces(t *testing.T) {
 func FuzzTranslate(f *testing.F) {
 	f.Add(
 		[]byte(
-			`[{"specversion":"1.0","type":"com.origo.mi.credential","data":{"userId":"5","mid":"7","status":"CREDENTIAL_ISSUED"}}]`))
+			`[{"specversion":"1.0","type":"com.origo.mi.credential","data":{"userId":"5","mid":"7",
+				"status":"CREDENTIAL_ISSUED"}}]`))
 	f.Add(
 		[]byte(
-			`{"specversion":"1.0","type":"com.origo.mi.user","source":"a/user/..","data":{"userId":{},"status":"USER_DELETED"}}`))
+			`{"specversion":"1.0","type":"com.origo.mi.user","source":"a/user/..","data":{"userId":{},
+				"status":"USER_DELETED"}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		users, _, _ := origo.Translate("a", body)
 		for _, u := range users {

@@ -202,8 +202,10 @@ func TestReserveCreatesUserInvitationAndReservationInOneCall(t *testing.T) {
 func TestReserveForAUserThatExists(t *testing.T) {
 	h := newHID(t)
 	h.says("POST users/103367/invitation", 200, `{
-	  "urn:hid:scim:api:ma:2.2:UserInvitation": [{"id": "77", "invitationCode": "AAAA-BBBB-CCCC-DDDD", "status": "PENDING"}],
-	  "urn:hid:scim:api:ma:2.2:Credential": [{"id": "88", "partNumber": "`+part+`", "status": "ISSUE_INITIATED", "cardNumber": 57}]}`)
+	  "urn:hid:scim:api:ma:2.2:UserInvitation": [{"id": "77", "invitationCode": "AAAA-BBBB-CCCC-DDDD",
+		"status": "PENDING"}],
+	  "urn:hid:scim:api:ma:2.2:Credential": [{"id": "88", "partNumber": "`+part+`", "status": "ISSUE_INITIATED",
+		"cardNumber": 57}]}`)
 	got, err := h.client().Reserve(t.Context(), "103367", aimee, part)
 	if err != nil {
 		t.Fatal(err)
@@ -306,7 +308,8 @@ func TestInvitationStatuses(t *testing.T) {
 	} {
 		h := newHID(t)
 		h.says("GET users/5", 200,
-			`{"id": 5, "urn:hid:scim:api:ma:2.2:UserInvitation": [{"id": 1, "status": "`+status+`", "expirationDate": "soon"}, {"id": null}]}`)
+			`{"id": 5, "urn:hid:scim:api:ma:2.2:UserInvitation": [{"id": 1, "status": "`+status+`",
+				"expirationDate": "soon"}, {"id": null}]}`)
 		user, err := h.client().User(t.Context(), "5")
 		if err != nil {
 			t.Fatal(err)
@@ -567,12 +570,15 @@ func TestMissingListOfPartNumbersIsNoUnknownPartNumber(t *testing.T) {
 }
 
 func TestPartNumberInEveryShapeClientsHaveSeen(t *testing.T) {
-	const wrapped = `{"schemas": ["urn:hid:scim:api:ma:2.2:PartNumber"], "urn:hid:scim:api:ma:2.2:PartNumber": [{"id": "4924_1", "partNumber": "` + part + `",
-		"availableQty": 445, "nextNumber": 56, "programmingData": {"facility code": "99", "incremental_card id number": "1", "format_number": "TRK-H10301"}}]}`
+	const wrapped = `{"schemas": ["urn:hid:scim:api:ma:2.2:PartNumber"],
+		"urn:hid:scim:api:ma:2.2:PartNumber": [{"id": "4924_1", "partNumber": "` + part + `",
+		"availableQty": 445, "nextNumber": 56, "programmingData": {"facility code": "99",
+			"incremental_card id number": "1", "format_number": "TRK-H10301"}}]}`
 	for name, list := range map[string]string{
-		"wrapped list":        wrapped,
-		"SCIM list":           `{"totalResults": 1, "Resources": [{"id": "4924_1", "partNumber": "` + part + `"}]}`,
-		"SCIM list of places": `{"Resources": [{"meta": {"location": "https://example.invalid/part-number/4924_0"}}, {"meta": {"location": "https://example.invalid/part-number/4924_1"}}]}`,
+		"wrapped list": wrapped,
+		"SCIM list":    `{"totalResults": 1, "Resources": [{"id": "4924_1", "partNumber": "` + part + `"}]}`,
+		"SCIM list of places": `{"Resources": [{"meta": {"location": "https://example.invalid/part-number/4924_0"}},
+			{"meta": {"location": "https://example.invalid/part-number/4924_1"}}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHID(t)
@@ -596,8 +602,10 @@ func TestUpdateAndDeleteUser(t *testing.T) {
 	if err := errors.Join(c.UpdateUser(t.Context(), "5", aimee), c.DeleteUser(t.Context(), "5")); err != nil {
 		t.Fatal(err)
 	}
-	sameJSON(t, []byte(h.asked("PUT users/5")[0].body), []byte(`{"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "externalId": "E-1042",
-		"name": {"familyName": "Tremblay", "givenName": "Aimée"}, "emails": [{"value": "aimee.tremblay@example.com"}], "meta": {"resourceType": "PACSUser"}}`))
+	sameJSON(t, []byte(h.asked("PUT users/5")[0].body), []byte(`{
+		"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "externalId": "E-1042",
+		"name": {"familyName": "Tremblay", "givenName": "Aimée"}, "emails": [{"value": "aimee.tremblay@example.com"}],
+		"meta": {"resourceType": "PACSUser"}}`))
 }
 
 func TestPhotoIsUploadedAndApproved(t *testing.T) {
