@@ -59,10 +59,52 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 	user, invitation := r.userOf(c.HolderID)
 	before := r.items()
 
+	calls := wrongCalls(t, c, final, nameless)
+	for _, x := range calls {
+		status, fields := r.call(x.method, x.path, x.body, x.headers...).refusal()
+		if status != x.want || fields != x.errors {
+			t.Errorf("%s: %s [%s], want %s [%s]", x.name, status, fields, x.want, x.errors)
+		}
+	}
+
+	webhooks := wrongWebhooks(user, invitation)
+	for _, x := range webhooks {
+		a := r.webhook(x.body, x.headers...)
+		status, fields := a.refusal()
+		if status != x.want || fields != x.errors {
+			t.Errorf("webhook, %s: %s [%s], want %s", x.name, status, fields, x.want)
+		}
+	}
+	r.settle()
+	t.Logf("%d calls and %d webhooks", len(calls), len(webhooks))
+
+	after := r.items()
+	for _, key := range slices.Sorted(maps.Keys(union(before, after))) {
+		was, _ := json.Marshal(before[key])
+		is, _ := json.Marshal(after[key])
+		switch {
+		case bytes.Equal(was, is):
+		case bookkeeping(key):
+			t.Logf("bookkeeping of the sweep and of calls: %s", key)
+		default:
+			t.Errorf("%s was %s and is %s", key, was, is)
+		}
+	}
+	r.expectNoDeadLetters()
+}
+
+func union(a, b map[string]m) map[string]m {
+	u := maps.Clone(a)
+	maps.Copy(u, b)
+	return u
+}
+
+// wrongCalls are calls of the portal about the live credential c, the final one, and a holder without a first name.
+func wrongCalls(t *testing.T, c, final credential, nameless string) []wrong {
 	holder, none := "/v1/holders/"+c.HolderID, "/v1/holders/unknown"
 	creds, prof := holder+"/credentials", "/v1/profiles/hq"
 	const invalid = "422 validation_failed"
-	calls := []wrong{
+	return []wrong{
 		{"no body", "POST", creds, nil, nil, "400 malformed_json", ""},
 		{"half a body", "PUT", holder, []byte(`{"firstName":`), nil, "400 malformed_json", ""},
 		{"two values", "PUT", holder, []byte(`{}{}`), nil, "400 malformed_json", ""},
@@ -177,15 +219,11 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 		{"no such route", "GET", "/v1/people", nil, nil, `404 {"message":"Not Found"}`, ""},
 		{"no such method", "PATCH", holder, m{}, nil, `404 {"message":"Not Found"}`, ""},
 	}
-	for _, x := range calls {
-		status, fields := r.call(x.method, x.path, x.body, x.headers...).refusal()
-		if status != x.want || fields != x.errors {
-			t.Errorf("%s: %s [%s], want %s [%s]", x.name, status, fields, x.want, x.errors)
-		}
-	}
+}
 
-	// What the provider, or a stranger who has its secret, may send. 200 says how many of the batch could be used and
-	// how many not: a refusal of the whole would make the provider send it again for nothing.
+// wrongWebhooks are what the provider, or a stranger who has its secret, may send. 200 says how many of the batch could
+// be used and how many not: a refusal of the whole would make the provider send it again for nothing.
+func wrongWebhooks(user, invitation string) []wrong {
 	said := func(kind, source string, data m) m {
 		return m{"specversion": "1.0", "id": "e-1", "type": kind, "source": "x/" + source,
 			"time": "2026-01-01T00:00:00Z", "data": data}
@@ -199,7 +237,7 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 	for i := range cap(huge) {
 		huge = append(huge, about("user", "1", "USER_UPDATED", i))
 	}
-	webhooks := []wrong{
+	return []wrong{
 		{"no secret", "", "", []m{}, []string{webhookHeader, ""}, "401 wrong_secret", ""},
 		{"another secret", "", "", []m{}, []string{webhookHeader, "x"}, "401 wrong_secret", ""},
 		{"no body", "", "", nil, nil, "400 malformed_json", ""},
@@ -255,33 +293,4 @@ func TestWrongCallsChangeNothing(t *testing.T) {
 		{"all of it twice", "", "", []m{about("invitation", invitation, "INVITATION_CANCELLED", user),
 			about("invitation", invitation, "INVITATION_CANCELLED", user)}, nil, useful(2), ""},
 	}
-	for _, x := range webhooks {
-		a := r.webhook(x.body, x.headers...)
-		status, fields := a.refusal()
-		if status != x.want || fields != x.errors {
-			t.Errorf("webhook, %s: %s [%s], want %s", x.name, status, fields, x.want)
-		}
-	}
-	r.settle()
-	t.Logf("%d calls and %d webhooks", len(calls), len(webhooks))
-
-	after := r.items()
-	for _, key := range slices.Sorted(maps.Keys(union(before, after))) {
-		was, _ := json.Marshal(before[key])
-		is, _ := json.Marshal(after[key])
-		switch {
-		case bytes.Equal(was, is):
-		case bookkeeping(key):
-			t.Logf("bookkeeping of the sweep and of calls: %s", key)
-		default:
-			t.Errorf("%s was %s and is %s", key, was, is)
-		}
-	}
-	r.expectNoDeadLetters()
-}
-
-func union(a, b map[string]m) map[string]m {
-	u := maps.Clone(a)
-	maps.Copy(u, b)
-	return u
 }
