@@ -30,17 +30,22 @@ var operatorCalls = []call{
 	{"assign another", "POST", "/..", m{"profileId": "hq"}, false},
 }
 
-// What each call is answered in each state, and the state it leads to: of the credential itself, whatever a replacement is.
+// operatorAnswers says what each call is answered in each state, and which state the credential is in afterwards (the
+// credential itself, not its replacement).
 var operatorAnswers = map[string][]string{
-	"invited": {"429 too_soon, invited", "202 invited", "201 lost", "201 stolen", "201 revoked", "200 lost", "200 stolen", "200 revoked", "201 invited"},
-	"activating": {"409 invalid_state, activating", "409 invalid_state, activating", "201 lost", "201 stolen", "201 revoked", "200 lost", "200 stolen", "200 revoked",
+	"invited": {"429 too_soon, invited", "202 invited", "201 lost", "201 stolen", "201 revoked", "200 lost",
+		"200 stolen", "200 revoked", "201 invited"},
+	"activating": {"409 invalid_state, activating", "409 invalid_state, activating", "201 lost", "201 stolen",
+		"201 revoked", "200 lost", "200 stolen", "200 revoked",
 		"201 activating"},
-	"activated": {"409 invalid_state, activated", "409 invalid_state, activated", "201 lost", "201 stolen", "201 revoked", "200 lost", "200 stolen", "200 revoked",
+	"activated": {"409 invalid_state, activated", "409 invalid_state, activated", "201 lost", "201 stolen",
+		"201 revoked", "200 lost", "200 stolen", "200 revoked",
 		"201 activated"},
 	"declined":   finalAnswers("declined"),
 	"expired":    finalAnswers("expired"),
 	"reassigned": finalAnswers("reassigned"),
-	"revoked": {"409 invalid_state, revoked", "409 invalid_state, revoked", "409 invalid_state, revoked", "409 invalid_state, revoked", "409 invalid_state, revoked",
+	"revoked": {"409 invalid_state, revoked", "409 invalid_state, revoked", "409 invalid_state, revoked",
+		"409 invalid_state, revoked", "409 invalid_state, revoked",
 		"200 revoked", "200 revoked", "200 revoked", "201 revoked"},
 	"lost":   finalAnswers("lost"),
 	"stolen": finalAnswers("stolen"),
@@ -52,8 +57,8 @@ func finalAnswers(state string) []string {
 	return []string{no, no, no, no, no, no, no, "200 " + state, "201 " + state}
 }
 
-// make leads a new credential into a state. Those that expire need time to pass, all at once.
-func (r *run) make(state string, n int) credential {
+// credentialIn leads a new credential into a state. Those that expire need time to pass, all at once.
+func (r *run) credentialIn(state string, n int) credential {
 	r.t.Helper()
 	device := fmt.Sprintf("%s-%d", state, n)
 	switch state {
@@ -97,13 +102,14 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 	for _, x := range operatorCalls {
 		fmt.Fprint(w, "\t", x.name)
 	}
-	for _, state := range []string{"expired", "invited", "activating", "activated", "declined", "reassigned", "revoked", "lost", "stolen", "failed"} {
+	for _, state := range []string{"expired", "invited", "activating", "activated", "declined", "reassigned", "revoked",
+		"lost", "stolen", "failed"} {
 		fmt.Fprint(w, "\n", state)
 		made := map[string]credential{}
 		prepare := func(later bool) {
 			for i, x := range operatorCalls {
 				if x.later == later {
-					made[x.name] = r.make(state, i)
+					made[x.name] = r.credentialIn(state, i)
 				}
 			}
 			r.settle()
@@ -119,7 +125,7 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 		for i, x := range operatorCalls {
 			c := made[x.name]
 			if got := r.read(c).state(); got != state {
-				t.Fatalf("credential %s is %s, not %s: %s", c.ID, got, state, r.told(c))
+				t.Fatalf("credential %s is %s, not %s: %s", c.ID, got, state, r.eventNames(c))
 			}
 			a := r.call(x.method, strings.TrimSuffix(c.path()+x.path, "/"+c.ID+"/.."), x.body)
 			got := fmt.Sprint(a.status)
@@ -135,12 +141,12 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 				t.Errorf("%s in state %s: new credential %s", x.name, state, a.body)
 			}
 		}
-		r.agree()
-		r.pool()
-		r.owners()
+		r.expectAgreement()
+		r.expectPoolFits()
+		r.expectOwnersFit()
 	}
 	fmt.Fprintln(w)
 	_ = w.Flush()
 	t.Logf("answers, and the state of the credential after them:\n%s", table.String())
-	r.noDeadLetters()
+	r.expectNoDeadLetters()
 }
