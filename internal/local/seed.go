@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -50,15 +51,15 @@ func secret(name, provider string) (string, bool) {
 }
 
 func (r *runner) openProvider(api string) (*origosim.Sim, error) {
+	journal, err := origosim.OpenJournal(filepath.Join(r.cfg.Dir, "provider.journal"))
+	if err != nil {
+		return nil, err
+	}
 	client := &http.Client{Timeout: 35 * time.Second} // the gateway gives up after 30 s
 	return origosim.New(origosim.Options{
 		Account: account, OrganizationID: organizationID, ClientID: clientID, ClientSecret: clientSecret, ApplicationID: applicationID,
 		Now: r.clock.Now,
-		Load: func() (data []byte, err error) {
-			_, err = r.db.Get("provider", account, &data)
-			return data, err
-		},
-		Save: func(data []byte) error { return r.db.Put("provider", account, data) },
+		Load: journal.Load, Save: journal.Append, Replace: journal.Replace,
 		Fault: func(op string) (origosim.Fault, bool) {
 			f, ok := r.faults.Take("origo", op)
 			return origosim.Fault{Kind: f.Kind, When: f.When, Hold: f.Hold()}, ok

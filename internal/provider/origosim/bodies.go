@@ -102,8 +102,8 @@ func credentialBody(st *state, c *credential) map[string]any {
 		"status": status, "credentialType": "ICLASSSEOS", "cardNumber": strconv.Itoa(c.Card)}
 }
 
-func partNumberBody(st *state, p *partNumber) map[string]any {
-	free := st.available(p)
+func partNumberBody(p *partNumber) map[string]any {
+	free := p.available()
 	next := ""
 	if len(free) > 0 {
 		next = strconv.Itoa(free[0])

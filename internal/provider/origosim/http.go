@@ -50,7 +50,7 @@ type call struct {
 	body []byte
 }
 
-// id is the number in the path; one that is none is nobody's.
+// id is the number in the path; text that is no number is 0, which is no id.
 func (c call) id(name string) int64 {
 	n, _ := strconv.ParseInt(c.PathValue(name), 10, 64)
 	return n

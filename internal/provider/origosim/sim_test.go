@@ -106,7 +106,7 @@ func TestShapes(t *testing.T) {
 	if hit.body["totalResults"] != 1.0 || resource["id"] != nil || !strings.HasSuffix(location, fmt.Sprintf("/users/%d", in.user)) {
 		t.Errorf("search: %s", hit.raw)
 	}
-	miss := w.call(200, "POST", "users/.search", map[string]any{"filter": `emails eq "nobody@example.com"`})
+	miss := w.call(200, "POST", "users/.search", map[string]any{"filter": `emails eq "unknown@example.com"`})
 	if miss.body["totalResults"] != 0.0 || miss.body["Resources"] == nil {
 		t.Errorf("search: %s", miss.raw)
 	}
@@ -224,7 +224,7 @@ func TestRedeem(t *testing.T) {
 		t.Errorf("phones: %v", got)
 	}
 	if got := w.Phone("never-seen"); got.Badges == nil || len(got.Badges) != 0 {
-		t.Errorf("a phone nobody used: %+v", got)
+		t.Errorf("a phone that was never used: %+v", got)
 	}
 }
 
@@ -243,7 +243,7 @@ func TestInvitationWithoutCredential(t *testing.T) {
 	w.wantPool("56 57 58 59 60", "", "")
 }
 
-func TestReassignWhatNobodyHasRedeemed(t *testing.T) {
+func TestReassignWhatIsOnNoPhone(t *testing.T) {
 	for _, known := range []bool{false, true} {
 		t.Run(fmt.Sprintf("to a known user %v", known), func(t *testing.T) {
 			w := newWorld(t)

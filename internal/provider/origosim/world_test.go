@@ -27,7 +27,7 @@ type world struct {
 	t *testing.T
 	*Sim
 
-	mu        sync.Mutex
+	around    sync.Mutex // guards what follows
 	offset    time.Duration
 	disk      []byte
 	saveErr   error
@@ -52,20 +52,26 @@ func (w *world) restart(switches ...func(*Switches)) {
 	opts := Options{
 		Account: "acme-origo", OrganizationID: "1003233", ClientID: "1003233-OSRV1", ClientSecret: "swordfish", ApplicationID: "APP",
 		Now: func() time.Time {
-			w.mu.Lock()
-			defer w.mu.Unlock()
+			w.around.Lock()
+			defer w.around.Unlock()
 			return time.Now().Add(w.offset)
 		},
-		Load: func() ([]byte, error) { return w.disk, nil },
-		Save: func(data []byte) error {
+		Load: func() ([]byte, error) { return slices.Clone(w.disk), nil },
+		Save: func(lines []byte) error {
 			if w.saveErr == nil {
-				w.disk = data
+				w.disk = append(w.disk, lines...)
+			}
+			return w.saveErr
+		},
+		Replace: func(journal []byte) error {
+			if w.saveErr == nil {
+				w.disk = slices.Clone(journal)
 			}
 			return w.saveErr
 		},
 		Fault: func(op string) (Fault, bool) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
+			w.around.Lock()
+			defer w.around.Unlock()
 			if len(w.faults[op]) == 0 {
 				return Fault{}, false
 			}
@@ -88,8 +94,8 @@ func (w *world) restart(switches ...func(*Switches)) {
 }
 
 func (w *world) receive(_ context.Context, body []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.around.Lock()
+	defer w.around.Unlock()
 	if w.refuse > 0 {
 		w.refuse--
 		return fmt.Errorf("503")
@@ -104,15 +110,15 @@ func (w *world) receive(_ context.Context, body []byte) error {
 
 func (w *world) advance(d time.Duration) {
 	w.t.Helper()
-	w.mu.Lock()
+	w.around.Lock()
 	w.offset += d
-	w.mu.Unlock()
+	w.around.Unlock()
 	w.ok(w.Tick())
 }
 
 func (w *world) plan(op string, faults ...Fault) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.around.Lock()
+	defer w.around.Unlock()
 	w.faults[op] = faults
 }
 
