@@ -204,13 +204,15 @@ func TestADamagedJournalIsRefused(t *testing.T) {
 func TestTheJournalDoesNotGrowForEver(t *testing.T) {
 	runs(t, func(t *testing.T, w *world) {
 		in := w.assign("ngozi", hq)
-		longest, anew, change := 0, false, map[string]any{"name": map[string]any{"familyName": strings.Repeat("x", 4096)}}
-		for range compactAfter / 4096 {
+		longest, anew, change := 0, false, map[string]any{"name": map[string]any{"familyName": strings.Repeat("x", 16<<10)}}
+		for range compactAfter / (16 << 10) {
+			synctest.Wait()
 			before := len(w.disk)
 			w.call(200, "PUT", fmt.Sprintf("users/%d", in.user), change)
 			synctest.Wait()
 			longest, anew = max(longest, len(w.disk)), anew || len(w.disk) < before
 		}
+		synctest.Wait()
 		before := w.whole()
 		if !anew || longest > compactAfter+2*len(before) {
 			t.Errorf("written anew: %v; %d bytes at most for a state of %d", anew, longest, len(before))

@@ -56,8 +56,8 @@ func failure(status int, code, message string) answer {
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The SDK drops connections, and larger replies with them, when a server
-	// answers before the transport is through with the request.
+	// The SDK drops connections, and larger replies with them, when a server answers before the transport is through
+	// with the request: nothing is answered before the whole body is read, see also write.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -130,7 +130,6 @@ func broken(service string) answer {
 }
 
 func (s *Server) write(w http.ResponseWriter, a answer) {
-	time.Sleep(time.Millisecond) // see ServeHTTP
 	for name, values := range a.header {
 		w.Header()[name] = values
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -59,10 +60,10 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.bus = bus.New(q, []string{"mobilecred"})
+	r.bus = bus.New(q, []string{"toy"})
 	s := httptest.NewServer(&awsapi.Server{DB: db, Faults: r.faults, Bus: r.bus, DynamoDB: r.engine.URL,
 		Verified: "badges@example.com", Now: time.Now, Changed: func() {},
-		Secret: func(name string) (string, bool) { return `{"a":1}`, name == "mobilecred/accounts/acme" }})
+		Secret: func(name string) (string, bool) { return `{"a":1}`, name == "toy/key" }})
 	t.Cleanup(func() {
 		s.Close()
 		r.engine.Close()
@@ -103,13 +104,15 @@ func message(from string) *sesv2.SendEmailInput {
 	}
 }
 
+var code = regexp.MustCompile(`\b[A-Z0-9]{4}(?:-[A-Z0-9]{4}){3}\b`)
+
 func TestAMailIsKeptAsItWasSent(t *testing.T) {
 	r := newRig(t)
-	out, err := sesv2.NewFromConfig(r.cfg).SendEmail(t.Context(), message("ACME <badges@example.com>"))
+	out, err := sesv2.NewFromConfig(r.cfg).SendEmail(t.Context(), message("Toy <badges@example.com>"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := awsapi.Mails(r.db)
+	got, err := awsapi.Mails(r.db, code)
 	if err != nil || len(got) != 1 {
 		t.Fatalf("got %v %v", got, err)
 	}
@@ -122,9 +125,9 @@ func TestAMailIsKeptAsItWasSent(t *testing.T) {
 
 func TestAnUnverifiedSenderIsRefused(t *testing.T) {
 	r := newRig(t)
-	_, err := sesv2.NewFromConfig(r.cfg).SendEmail(t.Context(), message("somebody@example.com"))
+	_, err := sesv2.NewFromConfig(r.cfg).SendEmail(t.Context(), message("other@example.com"))
 	wantCode(t, err, "MessageRejected")
-	if got, _ := awsapi.Mails(r.db); len(got) != 0 {
+	if got, _ := awsapi.Mails(r.db, code); len(got) != 0 {
 		t.Errorf("it was sent: %v", got)
 	}
 }
@@ -132,7 +135,7 @@ func TestAnUnverifiedSenderIsRefused(t *testing.T) {
 func TestEntriesOfPutEventsSucceedAndFailOneByOne(t *testing.T) {
 	r := newRig(t)
 	entry := func(detail string) ebtypes.PutEventsRequestEntry {
-		return ebtypes.PutEventsRequestEntry{Source: aws.String("s"), DetailType: aws.String("d"), Detail: &detail, EventBusName: aws.String("mobilecred")}
+		return ebtypes.PutEventsRequestEntry{Source: aws.String("s"), DetailType: aws.String("d"), Detail: &detail, EventBusName: aws.String("toy")}
 	}
 	client := eventbridge.NewFromConfig(r.cfg)
 	out, err := client.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []ebtypes.PutEventsRequestEntry{entry(`{"n":1}`), entry(`nonsense`)}})
@@ -141,7 +144,7 @@ func TestEntriesOfPutEventsSucceedAndFailOneByOne(t *testing.T) {
 	}
 	_, err = client.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: make([]ebtypes.PutEventsRequestEntry, 11)})
 	wantCode(t, err, "ValidationException")
-	if list, err := r.bus.Events("mobilecred"); len(list) != 1 || err != nil {
+	if list, err := r.bus.Events("toy"); len(list) != 1 || err != nil {
 		t.Errorf("got %v %v", list, err)
 	}
 }
@@ -149,7 +152,7 @@ func TestEntriesOfPutEventsSucceedAndFailOneByOne(t *testing.T) {
 func TestSecrets(t *testing.T) {
 	r := newRig(t)
 	client := secretsmanager.NewFromConfig(r.cfg)
-	out, err := client.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("mobilecred/accounts/acme")})
+	out, err := client.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{SecretId: aws.String("toy/key")})
 	if err != nil || *out.SecretString != `{"a":1}` {
 		t.Errorf("got %v %v", out, err)
 	}
@@ -229,7 +232,7 @@ func TestALostAnswerTookEffect(t *testing.T) {
 		if err := send(r); err == nil {
 			t.Errorf("%s: no error", f.Kind)
 		}
-		if got, err := awsapi.Mails(r.db); len(got) != 1 || err != nil {
+		if got, err := awsapi.Mails(r.db, code); len(got) != 1 || err != nil {
 			t.Errorf("%s: %d mails, want 1 (%v)", f.Kind, len(got), err)
 		}
 	}
@@ -243,7 +246,7 @@ func TestATimeoutLastsUntilTheClientGivesUp(t *testing.T) {
 	if _, err := sesv2.NewFromConfig(r.cfg).SendEmail(ctx, message("badges@example.com")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	if got, _ := awsapi.Mails(r.db); len(got) != 0 {
+	if got, _ := awsapi.Mails(r.db, code); len(got) != 0 {
 		t.Errorf("it was sent: %v", got)
 	}
 }

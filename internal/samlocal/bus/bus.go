@@ -151,6 +151,16 @@ func (b *Bus) Events(name string) ([]Envelope, error) {
 	return out, err
 }
 
+// Newest returns the envelopes that crossed a bus last, n at most, the last first; never nil.
+func (b *Bus) Newest(name string, n int) ([]Envelope, error) {
+	entries, err := state.Newest(b.queue.db, events, n, func(c crossed) bool { return c.Bus == name })
+	out := []Envelope{}
+	for _, e := range entries {
+		out = append(out, e.Value.Event)
+	}
+	return out, err
+}
+
 // newID is a random UUID.
 func newID() string {
 	var b [16]byte

@@ -163,7 +163,7 @@ func TestRefusedEntriesDoNotStopTheOthers(t *testing.T) {
 	bad := map[string]bus.Entry{
 		"InvalidArgument":                 {DetailType: "d", Detail: "{}"},
 		"MalformedDetail":                 {Source: "s", DetailType: "d", Detail: "[]"},
-		"ResourceNotFoundException":       {Source: "s", DetailType: "d", Detail: "{}", EventBusName: "nobody"},
+		"ResourceNotFoundException":       {Source: "s", DetailType: "d", Detail: "{}", EventBusName: "none"},
 		"NotAuthorizedForSourceException": {Source: "aws.s3", DetailType: "d", Detail: "{}"},
 	}
 	for code, e := range bad {

@@ -214,9 +214,10 @@ func (q *Queue) attempt(ctx context.Context, key string, j *job) {
 	if ctx.Err() != nil {
 		return // it may have been cut short by our own end: the next run repeats it
 	}
-	done := *j
+	var done job
 	again := false
 	err := q.db.Write(func(tx *state.Tx) error {
+		done, again = *j, false
 		if !r.Failed {
 			return tx.Delete(jobs, key)
 		}

@@ -28,6 +28,9 @@ import (
 	"github.com/mobilecred/mobilecred/internal/samlocal/child"
 )
 
+// ErrPortBusy says that the port asked for cannot be had.
+var ErrPortBusy = errors.New("is busy")
+
 //go:embed package-lock.json
 var lockfile []byte
 
@@ -47,7 +50,7 @@ func Start(ctx context.Context, dir string, port int) (endpoint string, stop fun
 	if err != nil {
 		return "", nil, errors.New("DynamoDB Local needs Java 17 or newer: no java in PATH")
 	}
-	// A free port can be taken by somebody else before the engine binds it.
+	// A free port can be taken by another process before the engine binds it.
 	for attempt := 0; ; attempt++ {
 		endpoint, stop, err = start(ctx, java, jar, dir, port)
 		if err == nil || port != 0 || attempt == 2 || ctx.Err() != nil {
@@ -126,7 +129,7 @@ func free(port int) (int, error) {
 			return l.Addr().(*net.TCPAddr).Port, nil
 		}
 		if time.Now().After(deadline) {
-			return 0, fmt.Errorf("DynamoDB Local: port %d is busy; choose another with DYNAMODB_PORT", port)
+			return 0, fmt.Errorf("DynamoDB Local: port %d %w", port, ErrPortBusy)
 		}
 	}
 }

@@ -114,7 +114,7 @@ var inert = []string{
 }
 
 // Load reads the template at path. params override parameters and stand in for
-// missing defaults. The error joins everything that was refused, each naming
+// missing defaults; AWS::StackName can be among them. The error joins everything that was refused, each naming
 // resource and property.
 func Load(path string, params map[string]string) (*Template, error) {
 	b, err := os.ReadFile(path)

@@ -75,7 +75,7 @@ async function send(method, path, body) {
   if (!answer.ok) throw new Error(refusals[answer.status] ?? `the answer was ${answer.status}`);
 }
 
-const refusals = { 404: "nobody knows it", 409: "it has been redeemed already", 410: "the invitation is no longer good" };
+const refusals = { 404: "it is not known", 409: "it has been redeemed already", 410: "the invitation is no longer good" };
 
 let toastTimer;
 function toast(text, bad) {
@@ -150,7 +150,7 @@ function show(world) {
     return Math.max(i, 0) % palettes;
   };
   showClock(world.clock);
-  showMails(world.mails ?? []);
+  showMails(world.mails ?? [], world.mailCount);
   showPhones(world.phones ?? [], palette);
   showPools(provider);
   showEvents(world.events ?? []);
@@ -191,8 +191,8 @@ function tick() {
   $("minute").setAttribute("transform", `rotate(${minutes * 6})`);
 }
 
-function showMails(mails) {
-  $("mail-count").textContent = mails.length || "";
+function showMails(mails, count) {
+  $("mail-count").textContent = count || mails.length || "";
   $("mails-empty").hidden = mails.length > 0;
   const items = mails.map(({ id, to, subject, text, code, invitation }) => ({
     key: id, to: [to].flat().join(", "), subject: subject || "(no subject)", code,

@@ -102,7 +102,7 @@ func tick(ctx context.Context, in map[string]any) (json.RawMessage, error) {
 	if in["source"] != "aws.scheduler" {
 		return nil, errors.New("not the scheduler's event")
 	}
-	offset, err := os.ReadFile(os.Getenv("MOBILECRED_CLOCK"))
+	offset, err := os.ReadFile(os.Getenv("TOY_CLOCK"))
 	if err != nil {
 		return nil, err
 	}
