@@ -1,6 +1,7 @@
 package samlocal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -145,19 +146,15 @@ func (w *World) mail(out http.ResponseWriter, req *http.Request) {
 }
 
 func (w *World) events(req *http.Request) (any, error) {
-	if name := req.FormValue("bus"); name != "" {
-		return w.bus.Events(name)
+	name := cmp.Or(req.FormValue("bus"), w.ownBus())
+	if id := req.FormValue("after"); id != "" {
+		return w.bus.After(name, id)
 	}
-	return w.Events()
+	return w.bus.Events(name)
 }
 
-// Events are all events that crossed the template's first bus, or the default one if it has none, oldest first; never
-// nil.
-func (w *World) Events() ([]bus.Envelope, error) {
-	return w.bus.Events(w.ownBus())
-}
-
-// NewestEvents are the last n of Events, newest first; never nil.
+// NewestEvents are the last n events that crossed the template's first bus, or the default one if it has none, newest
+// first; never nil.
 func (w *World) NewestEvents(n int) ([]bus.Envelope, error) { return w.bus.Newest(w.ownBus(), n) }
 
 func (w *World) ownBus() string {

@@ -35,7 +35,7 @@
 //
 //	GET  /token?sub=&scope=     a bearer token, by default with every scope the routes ask for
 //	GET  /mail  /mail/{id}      what was sent, newest first; one mail as its reader sees it
-//	GET  /events?bus=           what crossed a bus, by default the template's first, oldest first
+//	GET  /events?bus=&after=    what crossed a bus, by default the template's first, oldest first, after the one with the id
 //	GET  /deadletters           messages in the template's queues
 //	GET  /clock                 {"now","offset"}
 //	POST /clock                 {"advance":"192h"}: moves the clock, runs every schedule once, and again while one answers

@@ -39,7 +39,7 @@ func Count(db *state.DB) (int, error) { return db.Added(mails) }
 
 // Newest is Mails, but for n mails at most.
 func Newest(db *state.DB, code *regexp.Regexp, n int) ([]Mail, error) {
-	entries, err := state.Newest(db, mails, n, func(Mail) bool { return true })
+	entries, err := state.Newest(db, mails, n, func(Mail) bool { return true }, nil)
 	out := []Mail{}
 	for _, e := range entries {
 		m := e.Value

@@ -193,8 +193,9 @@ func (db *DB) Added(bucket string) (n int, err error) {
 	return n, err
 }
 
-// Newest returns the last values of a bucket by key, the last first: those that match, and n at most.
-func Newest[T any](db *DB, bucket string, n int, match func(T) bool) ([]Entry[T], error) {
+// Newest returns the last values of a bucket by key, the last first: those that match, n at most, and none from where
+// enough says so on (nil: never).
+func Newest[T any](db *DB, bucket string, n int, match, enough func(T) bool) ([]Entry[T], error) {
 	var out []Entry[T]
 	err := db.bolt.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(bucket))
@@ -209,6 +210,9 @@ func Newest[T any](db *DB, bucket string, n int, match func(T) bool) ([]Entry[T]
 			}
 			if match(e.Value) {
 				out = append(out, e)
+			}
+			if enough != nil && enough(e.Value) {
+				break
 			}
 		}
 		return nil
