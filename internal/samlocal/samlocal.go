@@ -46,7 +46,7 @@
 //	GET  /.well-known/…         the issuer's discovery document and keys
 //
 // A caller adds routes with [World.Handle], and what moves of its own accord (a simulated provider, say) with
-// [World.Add]. Here belongs whatever a template says; what one application's surroundings are does not.
+// [World.Add]. Here belongs what a template says; what one application's surroundings are does not.
 package samlocal
 
 import (

@@ -3,7 +3,7 @@
 // and nothing is loaded from elsewhere.
 //
 // Here belongs what is seen. What is shown and what the buttons do is the runner's JSON (package local), which the page
-// reads and posts to like anybody else:
+// reads and posts to like any other client:
 //
 //	GET /overview   {"mails": [{id, to, subject, html, text, code, link, invitation?}], "phones": [...],
 //	                 "provider": {...}, "events": [{id, source, detail-type, time, detail}],

@@ -43,7 +43,7 @@ func TestServesThePageAndItsAssets(t *testing.T) {
 	}
 }
 
-// Whatever a name, a mail or an event contains stays text: the page has no way to make markup or script of it.
+// What a name, a mail or an event contains stays text: the page has no way to make markup or script of it.
 func TestThePageCannotTurnTextIntoMarkup(t *testing.T) {
 	for name, forbidden := range map[string]*regexp.Regexp{
 		"world.js":   regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|srcdoc|eval\(|new Function|javascript:`),

@@ -87,7 +87,7 @@ func (q *Queue) Add(f *template.Function, payload []byte, failed int, last runti
 	return q.keep(nil, j)
 }
 
-// keep writes jobs, and whatever else belongs with them, in one transaction.
+// keep writes jobs, and what else belongs with them, in one transaction.
 func (q *Queue) keep(with func(*state.Tx) error, js ...*job) error {
 	keys := make([]string, len(js))
 	err := q.db.Write(func(tx *state.Tx) (err error) {

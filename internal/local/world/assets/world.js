@@ -387,7 +387,7 @@ $("fault-form").addEventListener("submit", (e) => {
 });
 $("clear-faults").addEventListener("click", (e) => act(e.currentTarget, "Fair weather again", () => send("DELETE", "/faults")));
 
-// Whatever shows the same mobile ID lights up together.
+// All that shows the same mobile ID lights up together.
 function light(e) {
   const mid = e.target.closest?.("[data-mid]")?.dataset.mid;
   for (const el of document.querySelectorAll(".lit")) el.classList.remove("lit");
