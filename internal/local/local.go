@@ -28,7 +28,7 @@ type Config struct {
 	OrigoPort        int    // the provider's HTTP interface
 	DynamoDBPort     int
 	DynamoDBEndpoint string                               // another engine instead of DynamoDB Local
-	Parameters       map[string]string                    // of the template, besides JwtIssuer and MailFrom, which Run sets
+	Parameters       map[string]string                    // of the template, but for JwtIssuer and MailFrom
 	Seed             func(context.Context, *Seeder) error // run once, on a fresh start
 	Out              io.Writer                            // the terminal
 }
@@ -49,9 +49,11 @@ func Run(ctx context.Context, cfg Config, ready func(Addresses)) error {
 	opts := samlocal.Options{
 		Template: filepath.Join(cfg.Root, "template.yaml"), Dir: cfg.Dir, Stack: "mobilecred",
 		Parameters: map[string]string{"MailFrom": sender}, IssuerParameter: "JwtIssuer",
-		Port: cfg.Port, WorldPort: cfg.WorldPort, DynamoDBPort: cfg.DynamoDBPort, DynamoDBEndpoint: cfg.DynamoDBEndpoint,
-		ClockVariable: "MOBILECRED_CLOCK", Sender: sender, Code: invitationCode, Services: []samlocal.Service{weather},
-		Secret: func(name string) (string, bool) { return secret(name, at.Provider) }, Out: cfg.Out,
+		Port: cfg.Port, WorldPort: cfg.WorldPort, DynamoDBPort: cfg.DynamoDBPort,
+		DynamoDBEndpoint: cfg.DynamoDBEndpoint,
+		ClockVariable:    "MOBILECRED_CLOCK", Sender: sender, Code: invitationCode,
+		Services: []samlocal.Service{weather},
+		Secret:   func(name string) (string, bool) { return secret(name, at.Provider) }, Out: cfg.Out,
 	}
 	for name, value := range cfg.Parameters {
 		opts.Parameters[name] = value

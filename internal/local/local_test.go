@@ -31,9 +31,23 @@ func TestMain(m *testing.M) {
 }
 
 func config(dir string) local.Config {
-	return local.Config{Root: "../samlocal/testdata/toy", Dir: dir, Out: io.Discard, Seed: func(_ context.Context, s *local.Seeder) error {
-		return s.Provider.Seed(origosim.SeedPartNumber{PartNumber: "MID-TOY", FriendlyName: "Toy", Format: "H10301", FacilityCode: "1", First: 1, Count: 3})
-	}}
+	return local.Config{
+		Root: "../samlocal/testdata/toy",
+		Dir:  dir,
+		Out:  io.Discard,
+		Seed: func(_ context.Context, s *local.Seeder) error {
+			return s.Provider.Seed(
+				origosim.SeedPartNumber{
+					PartNumber:   "MID-TOY",
+					FriendlyName: "Toy",
+					Format:       "H10301",
+					FacilityCode: "1",
+					First:        1,
+					Count:        3,
+				},
+			)
+		},
+	}
 }
 
 // run is one run of the toy template in this process.

@@ -52,7 +52,8 @@ func secret(name, provider string) (string, bool) {
 		"type": "origo", "organizationId": organizationID, "clientId": clientID, "clientSecret": clientSecret,
 		"applicationId": applicationID, "applicationVersion": "1.0",
 		"webhookHeader": webhookHeader, "webhookSecrets": []string{webhookSecret}, "callsPerWindow": localCalls,
-		"endpoints": map[string]string{"token": provider, "management": provider + "/credential-management", "events": provider},
+		"endpoints": map[string]string{"token": provider, "management": provider + "/credential-management",
+			"events": provider},
 	})
 	return string(text), err == nil
 }
@@ -94,8 +95,8 @@ type Seeder struct {
 	Put func(path, body string) error
 }
 
-// Seed is what a fresh run of mobilecred starts with: two part numbers at the provider, and a profile that draws from the
-// first.
+// Seed is what a fresh run of mobilecred starts with: two part numbers at the provider, and a profile that draws from
+// the first.
 func Seed(_ context.Context, s *Seeder) error {
 	err := s.Provider.Seed(
 		origosim.SeedPartNumber{PartNumber: "MID-SUB-CRD_FTPN_1001", FriendlyName: "HQ", Format: "H10301",

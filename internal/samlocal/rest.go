@@ -114,7 +114,8 @@ func (s *schedule) event(now time.Time) []byte {
 	source, resource := "aws.events", "events:"+template.Region+":"+template.AccountID+":rule/"+s.ID
 	var detail any = struct{}{}
 	if s.V2 {
-		source, resource, detail = "aws.scheduler", "scheduler:"+template.Region+":"+template.AccountID+":schedule/default/"+s.ID, "{}"
+		source, resource, detail = "aws.scheduler", "scheduler:"+template.Region+":"+template.AccountID+
+			":schedule/default/"+s.ID, "{}"
 	}
 	text, _ := json.Marshal(map[string]any{
 		"version": "0", "id": fmt.Sprintf("%032x", now.UnixNano()), "detail-type": "Scheduled Event", "source": source,

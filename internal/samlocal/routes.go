@@ -207,7 +207,8 @@ func (w *World) postClock(req *http.Request) (any, error) {
 	}
 	d, err := time.ParseDuration(body.Advance)
 	if err != nil || d <= 0 {
-		return nil, Refuse(http.StatusBadRequest, `advance must be a duration such as "192h"; the clock never goes back`)
+		return nil, Refuse(http.StatusBadRequest,
+			`advance must be a duration such as "192h"; the clock never goes back`)
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), patience)
 	defer cancel()

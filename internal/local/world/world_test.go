@@ -30,7 +30,14 @@ func TestServesThePageAndItsAssets(t *testing.T) {
 	} {
 		rec := get(path)
 		if rec.Code != want.status || !strings.HasPrefix(rec.Header().Get("Content-Type"), want.contentType) {
-			t.Errorf("%s: %d %s, want %d %s", path, rec.Code, rec.Header().Get("Content-Type"), want.status, want.contentType)
+			t.Errorf(
+				"%s: %d %s, want %d %s",
+				path,
+				rec.Code,
+				rec.Header().Get("Content-Type"),
+				want.status,
+				want.contentType,
+			)
 		}
 		if got := rec.Header().Get("Content-Security-Policy"); got != policy {
 			t.Errorf("%s has the policy %q", path, got)

@@ -166,7 +166,8 @@ func (s *Sim) deliver(ctx context.Context, events []cloudEvent, fault Fault, fau
 
 func (s *Sim) userEvent(u *user, status string) cloudEvent {
 	e := s.event("com.origo.mi.user", "user", strconv.FormatInt(u.ID, 10), u, status)
-	e.Data["firstName"], e.Data["lastName"], e.Data["email"], e.Data["externalId"] = u.GivenName, u.FamilyName, u.Email, u.ExternalID
+	e.Data["firstName"], e.Data["lastName"], e.Data["email"], e.Data["externalId"] = u.GivenName, u.FamilyName, u.Email,
+		u.ExternalID
 	return e
 }
 
@@ -200,9 +201,10 @@ func (s *Sim) reservedEvent(u *user, c *credential) cloudEvent {
 
 func (s *Sim) event(kind, resource, id string, u *user, status string) cloudEvent {
 	return cloudEvent{
-		Type:            kind,
-		Source:          s.location(resource, id),
-		DataContentType: "application/vnd.hidglobal.origo.events." + strings.TrimPrefix(kind, "com.origo.mi.") + "-2.0+json",
+		Type:   kind,
+		Source: s.location(resource, id),
+		DataContentType: "application/vnd.hidglobal.origo.events." + strings.TrimPrefix(kind, "com.origo.mi.") +
+			"-2.0+json",
 		Data: map[string]any{"organization_id": s.opts.OrganizationID, "userId": strconv.FormatInt(u.ID, 10),
 			"status": status},
 	}

@@ -145,7 +145,8 @@ func TestAJournalCutAtAnyByteIsTheStateAfterItsWholeLines(t *testing.T) {
 				if whole := cut == 0 || journal[cut-1] == '\n'; torn == whole {
 					t.Fatalf("cut at %d: torn %v", cut, torn)
 				}
-				// The two halves of a change that expired something first are two lines; after has no word on the first.
+				// The two halves of a change that expired something first are two lines; after has no word on the
+				// first.
 				want, known := after[bytes.Count(journal[:cut], []byte("\n"))]
 				if known && w.wholeOf(st) != want {
 					t.Fatalf("cut at %d: got\n%s\nwant\n%s", cut, w.wholeOf(st), want)
@@ -204,7 +205,9 @@ func TestADamagedJournalIsRefused(t *testing.T) {
 func TestTheJournalDoesNotGrowForEver(t *testing.T) {
 	runs(t, func(t *testing.T, w *world) {
 		in := w.assign("ngozi", hq)
-		longest, anew, change := 0, false, map[string]any{"name": map[string]any{"familyName": strings.Repeat("x", 16<<10)}}
+		longest, anew, change := 0, false, map[string]any{
+			"name": map[string]any{"familyName": strings.Repeat("x", 16<<10)},
+		}
 		for range compactAfter / (16 << 10) {
 			synctest.Wait()
 			before := len(w.disk)
@@ -233,14 +236,19 @@ func TestWhatIsRefusedLeavesNoTrace(t *testing.T) {
 	for name, refused := range map[string]func(){
 		"no mobile ID left for a new user": func() { w.call(400, "POST", "users", person("maria", "MID-EMPTY")) },
 		"no mobile ID left for a user": func() {
-			w.call(400, "POST", fmt.Sprintf("users/%d/invitation", in.user), map[string]any{urn + "UserAction": invitationFor("MID-EMPTY")})
+			w.call(400, "POST", fmt.Sprintf("users/%d/invitation", in.user),
+				map[string]any{urn + "UserAction": invitationFor("MID-EMPTY")})
 		},
 		"an address that is taken": func() {
-			w.call(409, "PUT", fmt.Sprintf("users/%d", in.user), map[string]any{"emails": []any{map[string]any{"value": "TOMAS@example.com"}}})
+			w.call(409, "PUT", fmt.Sprintf("users/%d", in.user),
+				map[string]any{"emails": []any{map[string]any{"value": "TOMAS@example.com"}}})
 		},
-		"a photo that does not exist": func() { w.call(404, "DELETE", fmt.Sprintf("users/%d/photo/9", other.user), nil) },
-		"an unknown code":             func() { _ = w.Redeem("phone-a", "AAAA") },
-		"a card out of range":         func() { _ = w.Reassign(hq+":99", "E-x") },
+		"a photo that does not exist": func() {
+			w.call(404, "DELETE", fmt.Sprintf("users/%d/photo/9", other.user),
+				nil)
+		},
+		"an unknown code":     func() { _ = w.Redeem("phone-a", "AAAA") },
+		"a card out of range": func() { _ = w.Reassign(hq+":99", "E-x") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused()

@@ -77,7 +77,8 @@ func (s *Sim) act(st *state, now time.Time, u *user, a userAction) (*invitation,
 		free = slices.DeleteFunc(free, func(n int) bool { return strconv.Itoa(n) != a.Credential })
 	}
 	if len(free) == 0 {
-		return nil, nil, nil, &refusal{http.StatusBadRequest, "poolExhausted", "no mobile ID is available for this part number"}
+		return nil, nil, nil,
+			&refusal{http.StatusBadRequest, "poolExhausted", "no mobile ID is available for this part number"}
 	}
 	c := st.addCredential(u, p, free[0])
 	inv := st.addInvitation(u, now, c.ID)

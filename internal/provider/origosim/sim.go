@@ -201,7 +201,8 @@ func (s *Sim) Remove(deviceID string) error {
 		for _, u := range st.phones.all(deviceID) {
 			st.edit(u, func() {
 				u.Containers = slices.DeleteFunc(u.Containers, func(id string) bool { return id == deviceID })
-				u.Credentials = slices.DeleteFunc(u.Credentials, func(c *credential) bool { return c.Container == deviceID })
+				u.Credentials = slices.DeleteFunc(u.Credentials,
+					func(c *credential) bool { return c.Container == deviceID })
 			})
 			st.emit(now, s.endpointEvent(u, deviceID, "ENDPOINT_INACTIVE"))
 		}
@@ -349,7 +350,8 @@ func (s *Sim) cancelInvitation(st *state, now time.Time, u *user, inv *invitatio
 	if s.opts.Switches.CancelFreesID {
 		st.removeCredentials(u, func(c *credential) bool { return c.ID == inv.Credential })
 	}
-	st.emit(now, s.invitationEvent(u, inv, "INVITATION_CANCEL_INITIATED"), s.invitationEvent(u, inv, "INVITATION_CANCELLED"))
+	st.emit(now, s.invitationEvent(u, inv, "INVITATION_CANCEL_INITIATED"),
+		s.invitationEvent(u, inv, "INVITATION_CANCELLED"))
 }
 
 func (s *Sim) revokeCredential(st *state, now time.Time, u *user, c *credential) {

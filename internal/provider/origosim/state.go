@@ -75,7 +75,7 @@ type user struct {
 	Photo                                    *photo        `json:",omitempty"`
 	Invitations                              []*invitation `json:",omitempty"`
 	Credentials                              []*credential `json:",omitempty"`
-	Containers                               []string      `json:",omitempty"` // phone ids, in the order they were first seen
+	Containers                               []string      `json:",omitempty"` // phone ids, as they came
 }
 
 type photo struct {
@@ -522,14 +522,16 @@ func (st *state) tried(id int64, tries int, notBefore time.Time) {
 // change returns what the journal has to be told of the change under way, nil if nothing.
 func (st *state) change() *entry {
 	n := &st.noted
-	e := &entry{Last: st.counters, PartNumbers: n.partNumbers, Spent: n.spent, DeadCodes: n.deadCodes, Emitted: n.emitted,
-		Tried: n.tried, Sent: n.sent, Gone: slices.Sorted(maps.Keys(n.gone))}
+	e := &entry{Last: st.counters, PartNumbers: n.partNumbers, Spent: n.spent, DeadCodes: n.deadCodes,
+		Emitted: n.emitted,
+		Tried:   n.tried, Sent: n.sent, Gone: slices.Sorted(maps.Keys(n.gone))}
 	for _, id := range slices.Sorted(maps.Keys(n.users)) {
 		if u := st.users[id]; u != nil {
 			e.Users = append(e.Users, u)
 		}
 	}
-	if len(e.PartNumbers)+len(e.Spent)+len(e.DeadCodes)+len(e.Emitted)+len(e.Tried)+len(e.Sent)+len(e.Gone)+len(e.Users) == 0 {
+	if len(e.PartNumbers)+len(e.Spent)+len(e.DeadCodes)+len(e.Emitted)+len(e.Tried)+len(e.Sent)+len(e.Gone)+
+		len(e.Users) == 0 {
 		return nil
 	}
 	return e

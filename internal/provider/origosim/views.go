@@ -60,7 +60,8 @@ func (s *Sim) State() (view State) {
 func (st *state) view() State {
 	view := State{Users: make([]UserState, 0, len(st.Users)), PartNumbers: []PartNumberState{}}
 	for _, u := range st.Users {
-		us := UserState{ID: strconv.FormatInt(u.ID, 10), ExternalID: u.ExternalID, Email: u.Email, Invitations: []InvitationState{}}
+		us := UserState{ID: strconv.FormatInt(u.ID, 10), ExternalID: u.ExternalID, Email: u.Email,
+			Invitations: []InvitationState{}}
 		for _, inv := range u.Invitations {
 			us.Invitations = append(us.Invitations, u.view(inv))
 		}
@@ -135,8 +136,9 @@ func (st *state) phone(deviceID string) Phone {
 	for _, u := range st.phones.all(deviceID) {
 		for _, c := range u.Credentials {
 			if c.Container == deviceID && !c.Issuing {
-				phone.Badges = append(phone.Badges, Badge{MobileID: c.mobileID(), HolderName: u.GivenName + " " + u.FamilyName,
-					HasPicture: u.hasPicture(), Profile: st.partNumber(c.PartNumber).FriendlyName})
+				phone.Badges = append(phone.Badges,
+					Badge{MobileID: c.mobileID(), HolderName: u.GivenName + " " + u.FamilyName,
+						HasPicture: u.hasPicture(), Profile: st.partNumber(c.PartNumber).FriendlyName})
 			}
 		}
 	}

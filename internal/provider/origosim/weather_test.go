@@ -144,7 +144,12 @@ func TestCallbacksArriveInOrder(t *testing.T) {
 		w.ok(w.Redeem("phone-a", in.code))
 		w.ok(w.Revoke(in.mobileID))
 		synctest.Wait()
-		equal(t, "delivered", batchKinds(w.delivered), []string{"CREDENTIAL_RESERVED", "CREDENTIAL_ISSUED", "CREDENTIAL_REVOKED"})
+		equal(
+			t,
+			"delivered",
+			batchKinds(w.delivered),
+			[]string{"CREDENTIAL_RESERVED", "CREDENTIAL_ISSUED", "CREDENTIAL_REVOKED"},
+		)
 		if !w.Settled() || len(w.st.Queue) != 0 {
 			t.Error("not settled")
 		}
@@ -265,7 +270,12 @@ func TestARefusedCallbackHoldsUpNoOtherUser(t *testing.T) {
 
 func TestDroppedAndRepeatedCallbacks(t *testing.T) {
 	runs(t, func(t *testing.T, w *world) {
-		w.plan("callback", Fault{Kind: "drop"}, Fault{Kind: "error", When: "before"}, Fault{Kind: "error", When: "after"})
+		w.plan(
+			"callback",
+			Fault{Kind: "drop"},
+			Fault{Kind: "error", When: "before"},
+			Fault{Kind: "error", When: "after"},
+		)
 		w.assign("ngozi", hq)
 		w.assign("tomas", hq)
 		pass(time.Minute)

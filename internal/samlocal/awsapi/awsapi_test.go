@@ -56,7 +56,13 @@ func newRig(t *testing.T) *rig {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 		_, _ = io.WriteString(w, `{"Item":{"pk":{"S":"x"}}}`)
 	}))
-	q, err := bus.NewQueue(db, time.Now, nil, func(*template.Function, []byte) runtimeapi.Result { return runtimeapi.Result{} }, func() {})
+	q, err := bus.NewQueue(
+		db,
+		time.Now,
+		nil,
+		func(*template.Function, []byte) runtimeapi.Result { return runtimeapi.Result{} },
+		func() {},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +105,9 @@ func message(from string) *sesv2.SendEmailInput {
 			Subject: &sestypes.Content{Data: aws.String("Your badge")},
 			Body: &sestypes.Body{
 				Html: &sestypes.Content{Data: aws.String("<p>hi</p>")},
-				Text: &sestypes.Content{Data: aws.String("Code BPEX-LQTC-4E33-QT6N, app https://apps.example.com/x then http://other")},
+				Text: &sestypes.Content{
+					Data: aws.String("Code BPEX-LQTC-4E33-QT6N, app https://apps.example.com/x then http://other"),
+				},
 			}}},
 	}
 }
@@ -135,14 +143,26 @@ func TestAnUnverifiedSenderIsRefused(t *testing.T) {
 func TestEntriesOfPutEventsSucceedAndFailOneByOne(t *testing.T) {
 	r := newRig(t)
 	entry := func(detail string) ebtypes.PutEventsRequestEntry {
-		return ebtypes.PutEventsRequestEntry{Source: aws.String("s"), DetailType: aws.String("d"), Detail: &detail, EventBusName: aws.String("toy")}
+		return ebtypes.PutEventsRequestEntry{
+			Source:       aws.String("s"),
+			DetailType:   aws.String("d"),
+			Detail:       &detail,
+			EventBusName: aws.String("toy"),
+		}
 	}
 	client := eventbridge.NewFromConfig(r.cfg)
-	out, err := client.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []ebtypes.PutEventsRequestEntry{entry(`{"n":1}`), entry(`nonsense`)}})
-	if err != nil || out.FailedEntryCount != 1 || out.Entries[0].EventId == nil || aws.ToString(out.Entries[1].ErrorCode) != "MalformedDetail" {
+	out, err := client.PutEvents(
+		t.Context(),
+		&eventbridge.PutEventsInput{Entries: []ebtypes.PutEventsRequestEntry{entry(`{"n":1}`), entry(`nonsense`)}},
+	)
+	if err != nil || out.FailedEntryCount != 1 || out.Entries[0].EventId == nil ||
+		aws.ToString(out.Entries[1].ErrorCode) != "MalformedDetail" {
 		t.Errorf("got %+v %v", out, err)
 	}
-	_, err = client.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: make([]ebtypes.PutEventsRequestEntry, 11)})
+	_, err = client.PutEvents(
+		t.Context(),
+		&eventbridge.PutEventsInput{Entries: make([]ebtypes.PutEventsRequestEntry, 11)},
+	)
 	wantCode(t, err, "ValidationException")
 	if list, err := r.bus.Events("toy"); len(list) != 1 || err != nil {
 		t.Errorf("got %v %v", list, err)
@@ -162,7 +182,8 @@ func TestSecrets(t *testing.T) {
 
 func TestDynamoDBIsPassedOn(t *testing.T) {
 	r := newRig(t)
-	out, err := dynamodb.NewFromConfig(r.cfg).GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("t"), Key: key})
+	out, err := dynamodb.NewFromConfig(r.cfg).
+		GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("t"), Key: key})
 	if err != nil || len(out.Item) != 1 {
 		t.Fatalf("got %v %v", out, err)
 	}
@@ -183,12 +204,14 @@ func TestFaultsLookLikeTheServicesOwn(t *testing.T) {
 		{faults.Fault{Service: "events", Op: "publish", Kind: "throttle"}, publish, "ThrottlingException"},
 		{faults.Fault{Service: "events", Kind: "error"}, publish, "InternalException"},
 		{faults.Fault{Service: "dynamodb", Op: "put", Kind: "throttle"}, func(r *rig) error {
-			_, err := dynamodb.NewFromConfig(r.cfg).UpdateItem(context.Background(), &dynamodb.UpdateItemInput{TableName: table, Key: key})
+			_, err := dynamodb.NewFromConfig(r.cfg).
+				UpdateItem(context.Background(), &dynamodb.UpdateItemInput{TableName: table, Key: key})
 			return err
 		}, "ProvisionedThroughputExceededException"},
 		{faults.Fault{Service: "dynamodb", Op: "transact", Kind: "throttle"}, func(r *rig) error {
-			_, err := dynamodb.NewFromConfig(r.cfg).TransactWriteItems(context.Background(), &dynamodb.TransactWriteItemsInput{
-				TransactItems: []dbtypes.TransactWriteItem{{Delete: &dbtypes.Delete{TableName: table, Key: key}}}})
+			_, err := dynamodb.NewFromConfig(r.cfg).
+				TransactWriteItems(context.Background(), &dynamodb.TransactWriteItemsInput{
+					TransactItems: []dbtypes.TransactWriteItem{{Delete: &dbtypes.Delete{TableName: table, Key: key}}}})
 			return err
 		}, "ThrottlingException"},
 		{faults.Fault{Service: "dynamodb", Kind: "error"}, func(r *rig) error {
@@ -218,7 +241,9 @@ func send(r *rig) error {
 
 func publish(r *rig) error {
 	_, err := eventbridge.NewFromConfig(r.cfg).PutEvents(context.Background(), &eventbridge.PutEventsInput{
-		Entries: []ebtypes.PutEventsRequestEntry{{Source: aws.String("s"), DetailType: aws.String("d"), Detail: aws.String("{}")}}})
+		Entries: []ebtypes.PutEventsRequestEntry{
+			{Source: aws.String("s"), DetailType: aws.String("d"), Detail: aws.String("{}")},
+		}})
 	return err
 }
 
@@ -243,7 +268,10 @@ func TestATimeoutLastsUntilTheClientGivesUp(t *testing.T) {
 	r.order(t, faults.Fault{Service: "ses", Kind: "timeout"})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := sesv2.NewFromConfig(r.cfg).SendEmail(ctx, message("badges@example.com")); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := sesv2.NewFromConfig(r.cfg).SendEmail(ctx, message("badges@example.com")); !errors.Is(
+		err,
+		context.DeadlineExceeded,
+	) {
 		t.Errorf("got %v", err)
 	}
 	if got, _ := awsapi.Mails(r.db, code); len(got) != 0 {
@@ -259,7 +287,8 @@ func TestWhatIsNotServedSaysSo(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	var body struct{ Message string }
-	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil || resp.StatusCode != 400 || !strings.Contains(body.Message, "not served") {
+	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil || resp.StatusCode != 400 ||
+		!strings.Contains(body.Message, "not served") {
 		t.Errorf("got %d %+v %v", resp.StatusCode, body, err)
 	}
 }

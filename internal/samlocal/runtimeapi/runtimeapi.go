@@ -227,10 +227,12 @@ func (inst *instance) run(inv *invocation) (r Result, taken bool) {
 	select {
 	case inst.work <- inv:
 	case <-inst.exited:
-		return failure(inv.id, "Runtime.ExitError", "RequestId: "+inv.id+" Error: Runtime exited: "+inst.cmd.ProcessState.String()), false
+		return failure(inv.id, "Runtime.ExitError", "RequestId: "+inv.id+" Error: Runtime exited: "+
+			inst.cmd.ProcessState.String()), false
 	case <-starting.C:
 		inst.kill()
-		return failure(inv.id, "Sandbox.Timedout", "RequestId: "+inv.id+" Error: the function did not ask for work"), true
+		return failure(inv.id, "Sandbox.Timedout", "RequestId: "+inv.id+" Error: the function did not ask for work"),
+			true
 	}
 	begun := time.Now()
 	limit := time.NewTimer(timeout)
@@ -242,13 +244,16 @@ func (inst *instance) run(inv *invocation) (r Result, taken bool) {
 		select {
 		case r = <-inv.answer:
 		default:
-			r = failure(inv.id, "Runtime.ExitError", "RequestId: "+inv.id+" Error: Runtime exited: "+inst.cmd.ProcessState.String())
+			r = failure(inv.id, "Runtime.ExitError", "RequestId: "+inv.id+" Error: Runtime exited: "+
+				inst.cmd.ProcessState.String())
 		}
 	case <-limit.C:
 		inst.kill()
-		r = failure(inv.id, "Sandbox.Timedout", fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", inv.id, timeout.Seconds()))
+		r = failure(inv.id, "Sandbox.Timedout",
+			fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", inv.id, timeout.Seconds()))
 	}
-	report := fmt.Sprintf("REPORT RequestId: %s Duration: %.2f ms", inv.id, float64(time.Since(begun).Microseconds())/1000)
+	report := fmt.Sprintf("REPORT RequestId: %s Duration: %.2f ms", inv.id,
+		float64(time.Since(begun).Microseconds())/1000)
 	inst.mu.Lock()
 	inst.current = nil
 	if inst.initMS > 0 {
@@ -299,7 +304,8 @@ func (inst *instance) response(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"errorType":"InvalidRequestID"}`, http.StatusBadRequest)
 		return
 	case len(body) > MaxPayload:
-		inv.deliver(failure(inv.id, "Function.ResponseSizeTooLarge", "Response payload size exceeded maximum allowed payload size (6291556 bytes)."))
+		inv.deliver(failure(inv.id, "Function.ResponseSizeTooLarge",
+			"Response payload size exceeded maximum allowed payload size (6291556 bytes)."))
 		http.Error(w, `{"errorType":"RequestEntityTooLarge"}`, http.StatusRequestEntityTooLarge)
 		return
 	}

@@ -107,7 +107,8 @@ func TestATimeoutKillsTheProcessAndTheNextInvocationWorks(t *testing.T) {
 func TestTheDeadlineIsTheTimeout(t *testing.T) {
 	f, _ := start(t, nil)
 	var got struct{ Left float64 }
-	if err := json.Unmarshal(f.Invoke([]byte(`{"do":"deadline"}`)).Payload, &got); err != nil || got.Left < 3 || got.Left > 5 {
+	if err := json.Unmarshal(f.Invoke([]byte(`{"do":"deadline"}`)).Payload, &got); err != nil || got.Left < 3 ||
+		got.Left > 5 {
 		t.Errorf("got %v %v, want a little under 5 s", got, err)
 	}
 }

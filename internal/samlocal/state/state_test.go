@@ -26,7 +26,8 @@ func TestWhatIsWrittenIsThereAfterReopening(t *testing.T) {
 		}
 		keys = append(keys, key)
 	}
-	if err := errors.Join(db.Put("kv", "k", map[string]int{"n": 1}), db.Delete("list", keys[1]), db.Delete("none", "x")); err != nil {
+	if err := errors.Join(db.Put("kv", "k", map[string]int{"n": 1}), db.Delete("list", keys[1]),
+		db.Delete("none", "x")); err != nil {
 		t.Fatal(err)
 	}
 	failure := errors.New("no")

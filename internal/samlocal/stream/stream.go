@@ -182,9 +182,11 @@ func (m *Mapping) list(ctx context.Context) ([]shard, error) {
 			return nil, err
 		}
 		all = append(all, out.StreamDescription.Shards...)
-		if in["ExclusiveStartShardId"] = out.StreamDescription.LastEvaluatedShardID; out.StreamDescription.LastEvaluatedShardID == "" {
+		last := out.StreamDescription.LastEvaluatedShardID
+		if last == "" {
 			return all, nil
 		}
+		in["ExclusiveStartShardId"] = last
 	}
 }
 
@@ -294,8 +296,10 @@ func (m *Mapping) setback(records []record, p *position, r runtimeapi.Result) er
 		}
 		return m.Bury(m.Source.OnFailure, map[string]any{
 			"version": "1.0", "timestamp": m.Now(),
-			"requestContext":  map[string]any{"requestId": r.RequestID, "functionArn": m.Function.ARN, "condition": "RetryAttemptsExhausted"},
-			"responseContext": map[string]any{"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+			"requestContext": map[string]any{"requestId": r.RequestID, "functionArn": m.Function.ARN,
+				"condition": "RetryAttemptsExhausted"},
+			"responseContext": map[string]any{"statusCode": 200, "executedVersion": "$LATEST",
+				"functionError": "Unhandled"},
 			"DDBStreamBatchInfo": map[string]any{"streamArn": m.StreamARN, "batchSize": len(records),
 				"startSequenceNumber": records[0].seq, "endSequenceNumber": last.seq},
 		})

@@ -356,7 +356,8 @@ func (in *interpreter) intrinsic(where, f string, n *yaml.Node) any {
 	case "FindInMap":
 		v := list(3)
 		if in.mappings != nil {
-			if m := fields(fields(in.mappings)[scalar(v[0])])[scalar(v[1])]; m != nil && fields(m)[scalar(v[2])] != nil {
+			if m := fields(fields(in.mappings)[scalar(v[0])])[scalar(v[1])]; m != nil &&
+				fields(m)[scalar(v[2])] != nil {
 				return in.eval(where, fields(m)[scalar(v[2])])
 			}
 		}

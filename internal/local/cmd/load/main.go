@@ -5,10 +5,10 @@
 //
 //	go run ./internal/local/cmd/load -ids 10000 -holders 5000 -inflight 20
 //
-// The run is a process of its own (this program again) on ports and in a directory of its own, so that its costs are not
-// those of the measuring. Processor time and memory are read from /proc, on Linux only. The moment of activation is what
-// the event says, on the clock that both processes share; the portal hears it by asking for new events every 20 ms. A
-// redemption counts as in flight until then.
+// The run is a process of its own (this program again) on ports and in a directory of its own, so that its costs are
+// not those of the measuring. Processor time and memory are read from /proc, on Linux only. The moment of activation is
+// what the event says, on the clock that both processes share; the portal hears it by asking for new events every 20
+// ms. A redemption counts as in flight until then.
 package main
 
 import (
@@ -228,7 +228,8 @@ func measure(ids, holders, redeem, inFlight int, idle time.Duration, profile str
 	time.Sleep(idle)
 	after := tree(server.Process.Pid)
 	say("at rest, of one core: the run %.1f %%, its functions %.1f %%, the database %.1f %%",
-		share(before.run, after.run, idle), share(before.functions, after.functions, idle), share(before.database, after.database, idle))
+		share(before.run, after.run, idle), share(before.functions, after.functions, idle),
+		share(before.database, after.database, idle))
 
 	_ = server.Process.Signal(syscall.SIGUSR1)
 	portal, err := c.listen()
@@ -248,14 +249,16 @@ func measure(ids, holders, redeem, inFlight int, idle time.Duration, profile str
 	}
 	took = time.Since(begun)
 	after = tree(server.Process.Pid)
-	say("%d of %d redeemed, %d in flight, %.1f a second", len(heard), holders, inFlight, float64(len(heard))/took.Seconds())
+	say("%d of %d redeemed, %d in flight, %.1f a second", len(heard), holders, inFlight,
+		float64(len(heard))/took.Seconds())
 	for what, times := range map[string][]time.Duration{"activated": activated, "heard by the portal": heard} {
 		slices.Sort(times)
 		at := func(percent int) int64 { return times[(len(times)-1)*percent/100].Milliseconds() }
 		say("redeem → %s: p50 %d ms, p90 %d ms, p99 %d ms, longest %d ms", what, at(50), at(90), at(99), at(100))
 	}
 	say("meanwhile, of one core: the run %.0f %%, its functions %.0f %%, the database %.0f %%",
-		share(before.run, after.run, took), share(before.functions, after.functions, took), share(before.database, after.database, took))
+		share(before.run, after.run, took), share(before.functions, after.functions, took),
+		share(before.database, after.database, took))
 	say("memory: the run %d MB, %d processes of functions %d MB, the database %d MB",
 		after.run.rss>>20, after.functions.processes, after.functions.rss>>20, after.database.rss>>20)
 	say("load of the machine after: %s", loadAverage())
