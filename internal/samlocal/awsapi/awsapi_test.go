@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,7 +37,10 @@ type rig struct {
 	bus    *bus.Bus
 	cfg    aws.Config
 	engine *httptest.Server
-	calls  []string // targets the engine got
+	reply  string
+
+	mu    sync.Mutex
+	calls []string // targets the engine got
 }
 
 var key = map[string]dbtypes.AttributeValue{"pk": &dbtypes.AttributeValueMemberS{Value: "x"}}
@@ -49,12 +53,14 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{db: db, faults: faults.New(db)}
+	r := &rig{db: db, faults: faults.New(db), reply: `{"Item":{"pk":{"S":"x"}}}`}
 	r.engine = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.calls = append(r.calls, req.Header.Get("X-Amz-Target")+" "+string(body))
 		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-		_, _ = io.WriteString(w, `{"Item":{"pk":{"S":"x"}}}`)
+		_, _ = io.WriteString(w, r.reply)
 	}))
 	q, err := bus.NewQueue(
 		db,
@@ -291,4 +297,29 @@ func TestWhatIsNotServedSaysSo(t *testing.T) {
 		!strings.Contains(body.Message, "not served") {
 		t.Errorf("got %d %+v %v", resp.StatusCode, body, err)
 	}
+}
+
+// A server on the same machine can answer before the client's transport is through with the request, and the SDK loses
+// such answers when they are large.
+func TestNoAnswerIsLostForBeingFast(t *testing.T) {
+	r := newRig(t)
+	r.reply = `{"Item":{"pk":{"S":"` + strings.Repeat("x", 60<<10) + `"}}}`
+	db, bus := dynamodb.NewFromConfig(r.cfg), eventbridge.NewFromConfig(r.cfg)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 100 {
+				_, err := db.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("t"), Key: key})
+				if err != nil {
+					t.Errorf("large answer: %v", err)
+				}
+				_, err = bus.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []ebtypes.PutEventsRequestEntry{{
+					Source: aws.String("s"), DetailType: aws.String("d"), Detail: aws.String("{}")}}})
+				if err != nil {
+					t.Errorf("small answer: %v", err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
