@@ -19,7 +19,7 @@ import (
 const (
 	api    = "DynamoDBStreams_20120810."
 	bucket = "stream"
-	pause  = 100 * time.Millisecond // between looks at a quiet stream
+	pause  = 100 * time.Millisecond // between looks, unless more is known to be there
 )
 
 // Mapping connects one stream with one function.
@@ -39,10 +39,14 @@ type Mapping struct {
 	shards    []shard
 	positions map[string]position // by shard
 	iterators map[string]iterator // by shard
+	more      bool                // the last pass left something that can be dealt with at once
 }
 
 // iterator is where the engine goes on after a sequence number.
-type iterator struct{ after, token string }
+type iterator struct {
+	after, token string
+	full         bool // the look that gave it found a whole batch
+}
 
 // position is where the function is in one shard.
 type position struct {
@@ -84,9 +88,10 @@ func (m *Mapping) Run(ctx context.Context) {
 			asked <- !moved && err == nil
 			asked = nil
 		}
-		if moved {
+		if m.more {
 			continue
 		}
+		// Records that come meanwhile make one batch: a look and an invocation for each would cost more than they wait.
 		select {
 		case <-ctx.Done():
 		case asked = <-m.quiet:
@@ -117,6 +122,7 @@ func (m *Mapping) pass(ctx context.Context) (moved bool, err error) {
 	if err := m.look(ctx); err != nil {
 		return false, err
 	}
+	m.more = false
 	known := m.positions
 	for _, s := range m.shards {
 		p := known[s.ShardID]
@@ -141,6 +147,10 @@ func (m *Mapping) pass(ctx context.Context) (moved bool, err error) {
 			m.shards = nil // others go on where this one ends
 		}
 		moved = moved || did
+		// All that was read is dealt with, and there was less than a batch of it: that was all.
+		last := m.iterators[s.ShardID]
+		all := p.After == last.after && last.token != "" && !last.full
+		m.more = m.more || did && !all
 	}
 	return moved, nil
 }
@@ -339,7 +349,7 @@ func (m *Mapping) read(ctx context.Context, s shard, p *position) (records []rec
 		}
 		records = append(records, record{raw, change.SequenceNumber})
 	}
-	next := iterator{p.After, out.NextShardIterator}
+	next := iterator{p.After, out.NextShardIterator, len(records) >= m.Source.BatchSize}
 	if len(records) > 0 {
 		next.after = records[len(records)-1].seq
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,10 @@ import (
 	"github.com/mobilecred/mobilecred/internal/samlocal/template"
 )
 
-var endpoint string
+var (
+	endpoint   string
+	tableCount atomic.Int64 // the engine outlives a test, and with -count the same test comes again
+)
 
 func TestMain(m *testing.M) {
 	var stop func()
@@ -70,7 +74,7 @@ type rig struct {
 }
 
 func newRig(t *testing.T, source template.Stream) *rig {
-	table := filepath.Base(t.Name())
+	table := fmt.Sprint(filepath.Base(t.Name()), ".", tableCount.Add(1))
 	r := &rig{t: t, table: table, source: source, now: time.Now(), stop: func() {}}
 	r.source.ID, r.source.Table = "FChanges", table
 	err := tables.Ensure(
