@@ -89,11 +89,7 @@ func (s *Sim) take() (due []*callback, wait time.Duration) {
 	if s.wait(seen) == nil {
 		return due, wait
 	}
-	s.mu.Lock() // what was to be told has not happened
-	defer s.mu.Unlock()
-	for _, c := range due {
-		delete(s.sending, c.ID)
-	}
+	s.over(due...) // what was to be told has not happened
 	return nil, firstRetry
 }
 
@@ -141,10 +137,18 @@ func (s *Sim) send(ctx context.Context, c *callback, fault Fault, faulty bool) {
 			}
 		}
 	}
-	s.mu.Lock()
-	delete(s.sending, c.ID)
-	s.mu.Unlock()
+	s.over(c)
 	s.poke()
+}
+
+// over ends that the callbacks are under way. Who waits for Settled looks when Changed is called.
+func (s *Sim) over(callbacks ...*callback) {
+	s.mu.Lock()
+	for _, c := range callbacks {
+		delete(s.sending, c.ID)
+	}
+	s.mu.Unlock()
+	s.opts.Changed()
 }
 
 func (s *Sim) deliver(ctx context.Context, events []cloudEvent, fault Fault, faulty bool) error {

@@ -54,7 +54,8 @@ type Options struct {
 	// Deliver posts one batch of CloudEvents (application/cloudevents-batch+json) to mobilecred's webhook, with its
 	// secret header. An error asks for another try later.
 	Deliver func(ctx context.Context, body []byte) error
-	// Changed is called after every change of the state, without locks held.
+	// Changed is called after every change of the state and after every attempt to deliver a callback, without locks
+	// held: what [Sim.Settled] says may be another then.
 	Changed func()
 
 	Switches Switches

@@ -255,6 +255,33 @@ func TestCallbacksAboutDifferentUsersAreSentSideBySide(t *testing.T) {
 	})
 }
 
+func TestChangedIsCalledWhenCallbacksHaveComeToRest(t *testing.T) {
+	for name, refuse := range map[string]int{"delivered": 0, "refused": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.refuse = refuse
+				settled := make(chan struct{}, 1)
+				w.opts.Changed = func() {
+					if w.Settled() {
+						select {
+						case settled <- struct{}{}:
+						default:
+						}
+					}
+				}
+				w.assign("ngozi", hq)
+				ctx, cancel := context.WithCancel(t.Context())
+				stopped := make(chan struct{})
+				go func() { w.Run(ctx); close(stopped) }()
+				<-settled // in this bubble a call that is missing is a deadlock
+				cancel()
+				<-stopped
+			})
+		})
+	}
+}
+
 func TestARefusedCallbackHoldsUpNoOtherUser(t *testing.T) {
 	runs(t, func(t *testing.T, w *world) {
 		w.refuse = 1
