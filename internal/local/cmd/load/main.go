@@ -274,7 +274,8 @@ func measure(ids, holders, redeem, inFlight int, idle time.Duration, profile str
 		times := moment.times
 		slices.Sort(times)
 		at := func(percent int) int64 { return times[(len(times)-1)*percent/100].Milliseconds() }
-		say("redeem → %s: p50 %d ms, p90 %d ms, p99 %d ms, longest %d ms", moment.what, at(50), at(90), at(99), at(100))
+		say("redeem → %s: p50 %d ms, p90 %d ms, p99 %d ms, longest %d ms",
+			moment.what, at(50), at(90), at(99), at(100))
 	}
 	say("meanwhile, of one core: the run %.0f %%, its functions %.0f %%, the database %.0f %%",
 		share(before.run, after.run, took), share(before.functions, after.functions, took),
