@@ -1,4 +1,4 @@
-package local
+package samlocal
 
 import (
 	"context"
@@ -31,28 +31,30 @@ func (a *activity) begin() (end func()) {
 }
 
 // invoke runs a function once, to its end.
-func (r *runner) invoke(f *template.Function, payload []byte) runtimeapi.Result {
-	defer r.activity.begin()()
-	return r.functions[f.LogicalID].Invoke(payload)
+func (w *World) invoke(f *template.Function, payload []byte) runtimeapi.Result {
+	defer w.activity.begin()()
+	return w.functions[f.LogicalID].Invoke(payload)
 }
 
 // moving names what has not come to rest. Looking takes a while, so an empty
 // answer only holds if no invocation started or ended meanwhile.
-func (r *runner) moving(ctx context.Context) []string {
+func (w *World) moving(ctx context.Context) []string {
 	var out []string
-	if n := r.activity.running.Load(); n > 0 {
+	if n := w.activity.running.Load(); n > 0 {
 		out = append(out, fmt.Sprintf("%d invocations", n))
 	}
-	if due, _ := r.queue.Count(); due > 0 {
+	if due, _ := w.queue.Count(); due > 0 {
 		out = append(out, fmt.Sprintf("%d events", due))
 	}
-	if !r.sim.Settled() {
-		out = append(out, "the provider's callbacks")
+	for _, p := range w.parts {
+		if !p.Settled() {
+			out = append(out, p.Name)
+		}
 	}
 	if len(out) > 0 {
 		return out
 	}
-	for _, s := range r.streams {
+	for _, s := range w.streams {
 		if !s.Quiet(ctx) {
 			out = append(out, "the stream of "+s.Source.Table)
 		}
@@ -63,11 +65,11 @@ func (r *runner) moving(ctx context.Context) []string {
 // settle waits until every event has come to rest: nothing under way, nothing
 // due. What waits for a later moment of the world's clock is at rest. It
 // returns what still moved when ctx ended.
-func (r *runner) settle(ctx context.Context) []string {
+func (w *World) settle(ctx context.Context) []string {
 	for {
-		before := r.activity.marks.Load()
-		moving := r.moving(ctx)
-		if len(moving) == 0 && r.activity.marks.Load() == before {
+		before := w.activity.marks.Load()
+		moving := w.moving(ctx)
+		if len(moving) == 0 && w.activity.marks.Load() == before {
 			return nil
 		}
 		select {
@@ -86,19 +88,19 @@ type schedule struct {
 }
 
 // tick invokes the function once; more is its wish to be run again at once.
-func (r *runner) tick(ctx context.Context, s *schedule) (more bool) {
+func (w *World) tick(ctx context.Context, s *schedule) (more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	payload := []byte(s.Input)
 	if s.Input == "" {
-		payload = s.event(r.clock.Now())
+		payload = s.event(w.clock.Now())
 	}
-	result := r.invoke(s.function, payload)
+	result := w.invoke(s.function, payload)
 	if ctx.Err() != nil {
 		return false
 	}
 	if result.Failed {
-		if err := r.queue.Add(s.function, payload, 1, result); err != nil {
+		if err := w.queue.Add(s.function, payload, 1, result); err != nil {
 			log.Printf("%s: %v", s.ID, err)
 		}
 		return false
@@ -112,7 +114,8 @@ func (s *schedule) event(now time.Time) []byte {
 	source, resource := "aws.events", "events:"+template.Region+":"+template.AccountID+":rule/"+s.ID
 	var detail any = struct{}{}
 	if s.V2 {
-		source, resource, detail = "aws.scheduler", "scheduler:"+template.Region+":"+template.AccountID+":schedule/default/"+s.ID, "{}"
+		source, resource, detail = "aws.scheduler", "scheduler:"+template.Region+":"+template.AccountID+
+			":schedule/default/"+s.ID, "{}"
 	}
 	text, _ := json.Marshal(map[string]any{
 		"version": "0", "id": fmt.Sprintf("%032x", now.UnixNano()), "detail-type": "Scheduled Event", "source": source,
@@ -123,11 +126,11 @@ func (s *schedule) event(now time.Time) []byte {
 }
 
 // runSchedule ticks at once and then once a period, until ctx ends.
-func (r *runner) runSchedule(ctx context.Context, s *schedule) {
+func (w *World) runSchedule(ctx context.Context, s *schedule) {
 	ticker := time.NewTicker(s.Period)
 	defer ticker.Stop()
 	for {
-		r.tick(ctx, s)
+		w.tick(ctx, s)
 		select {
 		case <-ctx.Done():
 			return
@@ -143,36 +146,38 @@ const maxRounds = 50
 // once, and again while one of them asks for more, and waits for rest after
 // each round. It returns what still moved when ctx ended; the jump itself is
 // made in any case unless it fails.
-func (r *runner) advance(ctx context.Context, d time.Duration) ([]string, error) {
-	r.jump.Lock()
-	defer r.jump.Unlock()
+func (w *World) advance(ctx context.Context, d time.Duration) ([]string, error) {
+	w.jump.Lock()
+	defer w.jump.Unlock()
 	before, cancel := context.WithTimeout(ctx, 8*time.Second)
-	r.settle(before)
+	w.settle(before)
 	cancel()
-	if err := r.clock.Advance(d); err != nil {
+	if err := w.clock.Advance(d); err != nil {
 		return nil, err
 	}
-	if err := r.sim.Tick(); err != nil {
-		return nil, err
+	for _, p := range w.parts {
+		if err := p.Jumped(); err != nil {
+			return nil, err
+		}
 	}
-	r.queue.Wake()
-	r.hub.changed()
-	moving := r.settle(ctx)
+	w.queue.Wake()
+	w.hub.changed()
+	moving := w.settle(ctx)
 	for range maxRounds {
-		more := make(chan bool, len(r.schedules))
-		for _, s := range r.schedules {
-			go func() { more <- r.tick(r.ctx, s) }()
+		more := make(chan bool, len(w.schedules))
+		for _, s := range w.schedules {
+			go func() { more <- w.tick(w.ctx, s) }()
 		}
 		again := false
-		for range r.schedules {
+		for range w.schedules {
 			select {
 			case m := <-more:
 				again = again || m
 			case <-ctx.Done():
-				return r.moving(ctx), nil
+				return w.moving(ctx), nil
 			}
 		}
-		if moving = r.settle(ctx); !again || len(moving) > 0 {
+		if moving = w.settle(ctx); !again || len(moving) > 0 {
 			break
 		}
 	}

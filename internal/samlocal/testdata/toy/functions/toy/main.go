@@ -24,12 +24,14 @@ import (
 )
 
 func config(service string) aws.Config {
-	return aws.Config{Region: os.Getenv("AWS_REGION"), BaseEndpoint: aws.String(os.Getenv("AWS_ENDPOINT_URL_" + service)),
+	return aws.Config{Region: os.Getenv("AWS_REGION"),
+		BaseEndpoint: aws.String(os.Getenv("AWS_ENDPOINT_URL_" + service)),
 		Retryer: func() aws.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = 20 * time.Millisecond })
 		},
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY")}, nil
+			return aws.Credentials{AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"),
+				SecretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY")}, nil
 		})}
 }
 
@@ -58,7 +60,8 @@ func call(ctx context.Context, in struct {
 	IsBase64Encoded bool
 }) (answer, error) {
 	if strings.HasPrefix(in.RouteKey, "GET") {
-		out, err := db.GetItem(ctx, &dynamodb.GetItemInput{TableName: table, ConsistentRead: aws.Bool(true), Key: key(in.PathParameters["id"])})
+		out, err := db.GetItem(ctx,
+			&dynamodb.GetItemInput{TableName: table, ConsistentRead: aws.Bool(true), Key: key(in.PathParameters["id"])})
 		if err != nil || out.Item == nil {
 			return answer{StatusCode: 404}, err
 		}
@@ -68,7 +71,8 @@ func call(ctx context.Context, in struct {
 		return answer{StatusCode: 401}, nil
 	}
 	_, err := events.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []ebtypes.PutEventsRequestEntry{{
-		EventBusName: aws.String(os.Getenv("BUS")), Source: aws.String("toy"), DetailType: aws.String("Called"), Detail: aws.String(`{"id":"called"}`)}}})
+		EventBusName: aws.String(os.Getenv("BUS")), Source: aws.String("toy"), DetailType: aws.String("Called"),
+		Detail: aws.String(`{"id":"called"}`)}}})
 	return answer{200, ""}, err
 }
 
@@ -102,7 +106,7 @@ func tick(ctx context.Context, in map[string]any) (json.RawMessage, error) {
 	if in["source"] != "aws.scheduler" {
 		return nil, errors.New("not the scheduler's event")
 	}
-	offset, err := os.ReadFile(os.Getenv("MOBILECRED_CLOCK"))
+	offset, err := os.ReadFile(os.Getenv("TOY_CLOCK"))
 	if err != nil {
 		return nil, err
 	}
@@ -117,8 +121,10 @@ func key(id string) map[string]types.AttributeValue {
 
 // count adds one to a row and returns what it holds now.
 func count(ctx context.Context, id string) (n int, err error) {
-	out, err := db.UpdateItem(ctx, &dynamodb.UpdateItemInput{TableName: table, Key: key(id), UpdateExpression: aws.String("ADD n :one"),
-		ExpressionAttributeValues: map[string]types.AttributeValue{":one": &types.AttributeValueMemberN{Value: "1"}}, ReturnValues: types.ReturnValueUpdatedNew})
+	out, err := db.UpdateItem(ctx,
+		&dynamodb.UpdateItemInput{TableName: table, Key: key(id), UpdateExpression: aws.String("ADD n :one"),
+			ExpressionAttributeValues: map[string]types.AttributeValue{":one": &types.AttributeValueMemberN{Value: "1"}},
+			ReturnValues:              types.ReturnValueUpdatedNew})
 	if err == nil {
 		_, err = fmt.Sscan(out.Attributes["n"].(*types.AttributeValueMemberN).Value, &n)
 	}

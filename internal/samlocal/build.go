@@ -1,4 +1,4 @@
-package local
+package samlocal
 
 import (
 	"context"
@@ -25,7 +25,8 @@ func build(ctx context.Context, root, dir string, functions []*template.Function
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-tags", "lambda.norpc", "-o", out + string(filepath.Separator)}
+	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-tags", "lambda.norpc", "-o", out +
+		string(filepath.Separator)}
 	for _, f := range functions {
 		if _, err := os.Stat(filepath.Join(root, f.Package)); err != nil {
 			return fmt.Errorf("%s: its code is expected in %s, which does not exist", f.LogicalID, f.Package)

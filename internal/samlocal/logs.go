@@ -1,4 +1,4 @@
-package local
+package samlocal
 
 import (
 	"encoding/json"
@@ -33,5 +33,6 @@ func alarming(line string) bool {
 	if json.Unmarshal([]byte(line), &structured) == nil && structured.Level != "" {
 		return strings.EqualFold(structured.Level, "warn") || strings.EqualFold(structured.Level, "error")
 	}
-	return strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") || strings.Contains(line, "Status: error")
+	return strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") ||
+		strings.Contains(line, "Status: error")
 }
