@@ -8,7 +8,8 @@ LOCAL_DIR ?= .local
 export LOCAL_DIR
 
 VENV := .local/venv
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+LINTER_VERSION := v2.15.0
+LINTER := .local/golangci-lint-$(LINTER_VERSION)/golangci-lint
 FUNCTIONS := $(shell sed -n 's/^  \([A-Z][a-z]*Function\):$$/\1/p' template.yaml)
 GOARCH ?= arm64
 SOAK ?= 20
@@ -37,15 +38,15 @@ verify: $(VENV)/.installed ## Check template.yaml as AWS would read it (needs Py
 	go test -tags verify ./internal/deploy -run Expanded -count=1 -v
 
 .PHONY: lint
-lint: $(VENV)/.installed ## Check formatting, go.mod, staticcheck and shellcheck
-	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [ -z "$$unformatted" ] || { echo "gofmt would change:" $$unformatted; exit 1; }
+lint: $(LINTER) $(VENV)/.installed ## Check Go code, go.mod, all text and the shell scripts
 	go mod tidy -diff
-	go run $(STATICCHECK) -checks all -tags verify ./...
+	$(LINTER) run
+	$(VENV)/bin/python .ci/text
 	$(VENV)/bin/shellcheck .ci/need .ci/run
 
 .PHONY: fmt
-fmt: ## Format the Go code
-	git ls-files -z '*.go' | xargs -0 gofmt -w
+fmt: $(LINTER) ## Format the Go code
+	$(LINTER) fmt
 
 .PHONY: soak
 soak: ## Run every test SOAK times (20) in random order, for what happens rarely
@@ -76,6 +77,11 @@ build-%Function: .FORCE
 .PHONY: clean
 clean: ## Remove what was built and fetched, and what local runs have stored
 	rm -rf dist .aws-sam .local internal/samlocal/dynamodb/node_modules
+
+# Built here, so that every machine has the same one: some minutes, once.
+$(LINTER):
+	@.ci/need git go
+	GOBIN="$(CURDIR)/$(@D)" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER_VERSION)
 
 $(VENV)/.installed: internal/deploy/requirements.txt
 	@.ci/need git go python3

@@ -1,4 +1,4 @@
-// The function assign assigns credentials, mails their invitations again and replaces them.
+// Command assign is the Lambda function that package internal/app/assign describes.
 package main
 
 import (
@@ -6,15 +6,9 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
-	"github.com/mobilecred/mobilecred/internal/provider/accounts/clients"
-	"github.com/mobilecred/mobilecred/internal/setup"
-	"github.com/mobilecred/mobilecred/internal/setup/outside"
-	"github.com/mobilecred/mobilecred/internal/webapi"
+	"github.com/mobilecred/mobilecred/internal/app/assign"
 )
 
 func main() {
-	base := setup.New(os.Getenv, os.Stdout)
-	service := outside.Service(base, clients.Interactive)
-	base.Must()
-	lambda.Start(webapi.NewAssign(service, base.Now))
+	lambda.Start(assign.New(os.Getenv, os.Stdout))
 }

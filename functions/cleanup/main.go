@@ -1,28 +1,14 @@
-// The function cleanup hears what providers report: it asks them for the truth and brings the credentials concerned in line with it.
+// Command cleanup is the Lambda function that package internal/app/cleanup describes.
 package main
 
 import (
-	"context"
 	"os"
 
-	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 
-	"github.com/mobilecred/mobilecred/internal/bus/envelope"
-	"github.com/mobilecred/mobilecred/internal/provider/accounts/clients"
-	"github.com/mobilecred/mobilecred/internal/setup"
-	"github.com/mobilecred/mobilecred/internal/setup/outside"
+	"github.com/mobilecred/mobilecred/internal/app/cleanup"
 )
 
 func main() {
-	base := setup.New(os.Getenv, os.Stdout)
-	service := outside.Service(base, clients.Background)
-	base.Must()
-	lambda.Start(func(ctx context.Context, event events.EventBridgeEvent) error {
-		facts, err := envelope.Provider(event)
-		if err != nil {
-			return err
-		}
-		return service.Refresh(ctx, facts)
-	})
+	lambda.Start(cleanup.New(os.Getenv, os.Stdout))
 }

@@ -1,4 +1,4 @@
-// The function lookup answers every GET of the API. It has rights to read only, and links no provider.
+// Command lookup is the Lambda function that package internal/app/lookup describes.
 package main
 
 import (
@@ -6,14 +6,9 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
-	"github.com/mobilecred/mobilecred/internal/setup"
-	"github.com/mobilecred/mobilecred/internal/setup/table"
-	"github.com/mobilecred/mobilecred/internal/webapi"
+	"github.com/mobilecred/mobilecred/internal/app/lookup"
 )
 
 func main() {
-	base := setup.New(os.Getenv, os.Stdout)
-	store := table.Store(base)
-	base.Must()
-	lambda.Start(webapi.NewLookup(store, base.Now))
+	lambda.Start(lookup.New(os.Getenv, os.Stdout))
 }

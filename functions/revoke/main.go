@@ -1,4 +1,4 @@
-// The function revoke ends credentials, lost and stolen ones too, and erases holders.
+// Command revoke is the Lambda function that package internal/app/revoke describes.
 package main
 
 import (
@@ -6,15 +6,9 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
-	"github.com/mobilecred/mobilecred/internal/provider/accounts/clients"
-	"github.com/mobilecred/mobilecred/internal/setup"
-	"github.com/mobilecred/mobilecred/internal/setup/outside"
-	"github.com/mobilecred/mobilecred/internal/webapi"
+	"github.com/mobilecred/mobilecred/internal/app/revoke"
 )
 
 func main() {
-	base := setup.New(os.Getenv, os.Stdout)
-	service := outside.Service(base, clients.Interactive)
-	base.Must()
-	lambda.Start(webapi.NewRevoke(service, base.Now))
+	lambda.Start(revoke.New(os.Getenv, os.Stdout))
 }

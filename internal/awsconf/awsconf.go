@@ -33,13 +33,13 @@ const (
 const (
 	connectTimeout   = time.Second
 	handshakeTimeout = 2 * time.Second
-	// attemptTimeout bounds one attempt from dialling to the last byte of the answer. The caller's context bounds them all.
+	// attemptTimeout bounds one attempt, from dialling to the last byte of the answer; the caller's context bounds all.
 	attemptTimeout = 5 * time.Second
-	// A frozen function misses that its peers hung up. The transport compares wall clocks before it reuses a connection,
-	// so an idle limit below the services' own keeps a thawed function from writing into a dead one.
+	// While Lambda has a function frozen, it does not notice that AWS closed its connections. The transport compares
+	// wall clocks before it uses one again: with a limit below the services' own, none that is closed is written to.
 	idleTimeout = 30 * time.Second
-	// The SDK would wait up to 20 s between attempts, most of what an HTTP caller has; and told to wait a second at most, it waits
-	// exactly that, everybody in step.
+	// The SDK would wait up to 20 s between attempts, most of the time that an HTTP caller has. With its own setting
+	// for a shorter wait it waits exactly that long, and functions refused together would come back together.
 	baseBackoff = 50 * time.Millisecond
 	maxBackoff  = time.Second
 )

@@ -80,8 +80,10 @@ func TestEachClientCallsItsEndpointSigned(t *testing.T) {
 			}
 			for i, key := range []string{"AKIDTEST", "AKIDNEXT"} {
 				auth := seen[i].Header.Get("Authorization")
-				if !strings.Contains(auth, "Credential="+key+"/") || !strings.Contains(auth, "/eu-central-2/"+c.signingName+"/aws4_request") {
-					t.Errorf("request %d is signed %q, want key %s, region eu-central-2, service %s", i, auth, key, c.signingName)
+				if !strings.Contains(auth, "Credential="+key+"/") ||
+					!strings.Contains(auth, "/eu-central-2/"+c.signingName+"/aws4_request") {
+					t.Errorf("request %d is signed %q, want key %s, region eu-central-2, service %s",
+						i, auth, key, c.signingName)
 				}
 			}
 			if got := seen[0].Header.Get("X-Amz-Security-Token"); got != "session-1" {
@@ -131,11 +133,15 @@ func TestErrorsNameTheVariable(t *testing.T) {
 		{"no region", map[string]string{"AWS_REGION": ""}, []string{"AWS_REGION"}},
 		{"no key", map[string]string{"AWS_ACCESS_KEY_ID": ""}, []string{"AWS_ACCESS_KEY_ID"}},
 		{"no secret", map[string]string{"AWS_SECRET_ACCESS_KEY": ""}, []string{"AWS_SECRET_ACCESS_KEY"}},
-		{"all at once", map[string]string{"AWS_REGION": "", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL_DYNAMODB": "x"},
+		{"all at once", map[string]string{
+			"AWS_REGION": "", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL_DYNAMODB": "x"},
 			[]string{"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_DYNAMODB"}},
-		{"endpoint without scheme", map[string]string{"AWS_ENDPOINT_URL_DYNAMODB": "127.0.0.1:8082"}, []string{"AWS_ENDPOINT_URL_DYNAMODB"}},
-		{"endpoint without host", map[string]string{"AWS_ENDPOINT_URL_DYNAMODB": "http://"}, []string{"AWS_ENDPOINT_URL_DYNAMODB"}},
-		{"endpoint of another scheme", map[string]string{"AWS_ENDPOINT_URL_DYNAMODB": "ftp://host"}, []string{"AWS_ENDPOINT_URL_DYNAMODB"}},
+		{"endpoint without scheme", map[string]string{"AWS_ENDPOINT_URL_DYNAMODB": "127.0.0.1:8082"},
+			[]string{"AWS_ENDPOINT_URL_DYNAMODB"}},
+		{"endpoint without host", map[string]string{"AWS_ENDPOINT_URL_DYNAMODB": "http://"},
+			[]string{"AWS_ENDPOINT_URL_DYNAMODB"}},
+		{"endpoint of another scheme", map[string]string{"AWS_ENDPOINT_URL_DYNAMODB": "ftp://host"},
+			[]string{"AWS_ENDPOINT_URL_DYNAMODB"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

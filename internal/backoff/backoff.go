@@ -1,8 +1,8 @@
-// Package backoff waits before something is tried again: exponentially longer, with full jitter, so that those who met the same
-// trouble do not meet again.
+// Package backoff waits before a call is made again: twice as long each time, and by a random share of that (full
+// jitter), so that processes which were refused at the same moment do not all come back at the same moment.
 //
-// What belongs here is the waiting. What is worth another try, and how often, belongs to the caller; waits of minutes and hours that
-// are stored with what waits belong to package credential.
+// What belongs here is the waiting. Which errors are worth another attempt, and how many, is for the caller to say.
+// Waits of minutes and hours, which are stored in work items, belong to package credential.
 package backoff
 
 import (
@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Backoff says how long waits get: anything up to a limit that starts at First and doubles with each attempt, up to Most.
+// Backoff says how long to wait: a random time up to a limit, which starts at First and doubles with each attempt, up
+// to Most. It may be used concurrently.
 type Backoff struct {
 	First time.Duration
 	Most  time.Duration

@@ -1,7 +1,8 @@
 // Package bus puts events on the EventBridge bus.
 //
-// What belongs here is publishing: batches, and what to do about entries that were not taken. What does not: what events are called
-// and how they are read (envelope, which links no client), what they say (provider, notify) and when they are published (webhook, notify).
+// What belongs here is publishing: batches, and what to do about entries that were not taken. What does not: what
+// events are called and how they are read (envelope, which links no client), what they say (provider, notify) and when
+// they are published (webhook, notify).
 package bus
 
 import (
@@ -22,7 +23,8 @@ import (
 
 const (
 	maxEntries = 10
-	// maxBytes of a request. The API reference says 1 MB, the older ones and some regions' 256 kB of everything in it.
+	// maxBytes is the size of a request. The EventBridge API reference says 1 MB; older versions of it, and some
+	// regions, allow 256 kB for all entries together.
 	maxBytes = 256 << 10
 	attempts = 4
 	baseWait = 50 * time.Millisecond
@@ -31,7 +33,8 @@ const (
 
 // API is what is used of EventBridge; *eventbridge.Client has it.
 type API interface {
-	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
+	PutEvents(context.Context, *eventbridge.PutEventsInput,
+		...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
 }
 
 // Entry is one event to be put on the bus.
@@ -54,7 +57,8 @@ func New(api API, name, source string) *Bus {
 	return &Bus{api, name, source, backoff.Backoff{First: baseWait, Most: maxWait}}
 }
 
-// Error says which entries are not on the bus, as far as is known: one whose request got no answer may be.
+// Error says which entries are not on the bus. An entry whose request got no answer is counted among them, but may be
+// there.
 type Error struct {
 	Entries int            // how many were to be published
 	Failed  []int          // the indexes of those that were not, ascending
@@ -62,7 +66,7 @@ type Error struct {
 	Cause   error          // why a request failed or the attempts ended early, or nil
 }
 
-// Error counts, and names codes; no detail is in it.
+// Error implements error: it gives the counts and EventBridge's codes, and nothing of the entries' details.
 func (e *Error) Error() string {
 	text := fmt.Sprintf("bus: %d of %d events not published", len(e.Failed), e.Entries)
 	var codes []string
@@ -81,9 +85,10 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Publish puts entries on the bus, in their order, and returns nil when every one of them is there. Entries that were refused are
-// tried again, only they, four times in all; an *Error tells what is left. A request that failed altogether is not repeated here,
-// the SDK has done so, and ends it. Entries may arrive twice.
+// Publish puts entries on the bus, in their order, and returns nil when every one of them is there. Entries that
+// EventBridge refused are sent again, without the others, up to four times in all; an *Error names those that are left.
+// A request that failed as a whole is not repeated, because the SDK has already repeated it, and no further entries are
+// sent. Entries may arrive twice.
 func (b *Bus) Publish(ctx context.Context, entries []Entry) error {
 	requests := make([]types.PutEventsRequestEntry, len(entries))
 	for i, e := range entries {
@@ -92,7 +97,8 @@ func (b *Bus) Publish(ctx context.Context, entries []Entry) error {
 			return fmt.Errorf("bus: event %d has a detail that is no JSON", i) // the error would quote it
 		}
 		text := string(detail)
-		requests[i] = types.PutEventsRequestEntry{EventBusName: &b.name, Source: &b.source, DetailType: &entries[i].DetailType, Detail: &text}
+		requests[i] = types.PutEventsRequestEntry{EventBusName: &b.name, Source: &b.source,
+			DetailType: &entries[i].DetailType, Detail: &text}
 		if !e.Time.IsZero() {
 			requests[i].Time = &entries[i].Time
 		}
@@ -135,8 +141,10 @@ func fitting(entries []types.PutEventsRequestEntry) int {
 	return len(entries)
 }
 
-// put sends one batch, given by indexes, until all of it is taken or the attempts are used up. It returns the indexes that are left.
-func (b *Bus) put(ctx context.Context, requests []types.PutEventsRequestEntry, batch []int, codes map[string]int) ([]int, error) {
+// put sends one batch, given by indexes, until all of it is taken or the attempts are used up. It returns the indexes
+// that are left.
+func (b *Bus) put(ctx context.Context, requests []types.PutEventsRequestEntry, batch []int,
+	codes map[string]int) ([]int, error) {
 	for attempt := 0; ; attempt++ {
 		in := &eventbridge.PutEventsInput{}
 		for _, i := range batch {

@@ -18,7 +18,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
-// bridge is EventBridge: it takes what its limits allow, unless a detail is named to be refused that many times, or a request to fail.
+// bridge is EventBridge: it takes what its limits allow, unless a detail is named to be refused that many times, or a
+// request to fail.
 type bridge struct {
 	t        *testing.T
 	taken    []string
@@ -27,7 +28,8 @@ type bridge struct {
 	fail     map[int]error // by request, from 1
 }
 
-func (b *bridge) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+func (b *bridge) PutEvents(_ context.Context, in *eventbridge.PutEventsInput,
+	_ ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
 	b.requests++
 	if err := b.fail[b.requests]; err != nil {
 		return nil, err
@@ -42,7 +44,8 @@ func (b *bridge) PutEvents(_ context.Context, in *eventbridge.PutEventsInput, _ 
 		if b.refuse[*e.Detail] > 0 {
 			b.refuse[*e.Detail]--
 			out.FailedEntryCount++
-			out.Entries = append(out.Entries, types.PutEventsResultEntry{ErrorCode: new("ThrottlingException"), ErrorMessage: new("CANARY")})
+			out.Entries = append(out.Entries, types.PutEventsResultEntry{ErrorCode: new("ThrottlingException"),
+				ErrorMessage: new("CANARY")})
 			continue
 		}
 		b.taken = append(b.taken, *e.Detail)
@@ -116,7 +119,8 @@ func TestWhatIsLeftIsNamed(t *testing.T) {
 	b, waits := &bridge{t: t, refuse: map[string]int{"1": 99, "12": 99}}, 0
 	err := b.bus(&waits).Publish(t.Context(), entries(15))
 	var left *Error
-	if !errors.As(err, &left) || !reflect.DeepEqual(left.Failed, []int{1, 12}) || left.Codes["ThrottlingException"] != 2 || len(b.taken) != 13 || b.requests != 8 {
+	if !errors.As(err, &left) || !reflect.DeepEqual(left.Failed, []int{1, 12}) ||
+		left.Codes["ThrottlingException"] != 2 || len(b.taken) != 13 || b.requests != 8 {
 		t.Fatalf("%+v, took %v in %d requests", err, b.taken, b.requests)
 	}
 	if want := "bus: 2 of 15 events not published (2 ThrottlingException)"; err.Error() != want {
@@ -129,7 +133,8 @@ func TestFailedRequestEndsIt(t *testing.T) {
 	b, waits := &bridge{t: t, fail: map[int]error{2: down}}, 0
 	err := b.bus(&waits).Publish(t.Context(), entries(25))
 	var left *Error
-	if !errors.As(err, &left) || !errors.Is(err, down) || len(left.Failed) != 15 || left.Failed[0] != 10 || b.requests != 2 {
+	if !errors.As(err, &left) || !errors.Is(err, down) || len(left.Failed) != 15 || left.Failed[0] != 10 ||
+		b.requests != 2 {
 		t.Errorf("%v after %d requests", err, b.requests)
 	}
 }
@@ -145,19 +150,24 @@ func TestNoMoreAttemptsWhenTheTimeIsUp(t *testing.T) {
 
 func TestDetailThatIsNoJSON(t *testing.T) {
 	b, waits := &bridge{t: t}, 0
-	if err := b.bus(&waits).Publish(t.Context(), []Entry{{Detail: 1}, {Detail: make(chan int)}}); err == nil || b.requests != 0 {
+	if err := b.bus(&waits).Publish(t.Context(), []Entry{{Detail: 1}, {Detail: make(chan int)}}); err == nil ||
+		b.requests != 0 {
 		t.Errorf("%v after %d requests", err, b.requests)
 	}
 }
 
 func TestFactsComeOutAsTheyWentIn(t *testing.T) {
-	sent := provider.UserFacts{Account: "acme-origo", UserID: "103367", Facts: []provider.Fact{{What: provider.AboutCredential, Ref: "887001",
-		Status: provider.FactIssued, DeviceID: "550017", MobileID: "MID:56", At: time.Date(2026, 11, 20, 10, 12, 4, 0, time.UTC)}}}
+	sent := provider.UserFacts{Account: "acme-origo", UserID: "103367",
+		Facts: []provider.Fact{{What: provider.AboutCredential, Ref: "887001",
+			Status: provider.FactIssued, DeviceID: "550017", MobileID: "MID:56", At: time.Date(2026, 11, 20, 10, 12, 4,
+				0, time.UTC)}}}
 	b, waits := &bridge{t: t}, 0
-	if err := b.bus(&waits).Publish(t.Context(), []Entry{{DetailType: envelope.ProviderUserChanged, Detail: sent}}); err != nil {
+	if err := b.bus(&waits).Publish(t.Context(),
+		[]Entry{{DetailType: envelope.ProviderUserChanged, Detail: sent}}); err != nil {
 		t.Fatal(err)
 	}
-	got, err := envelope.Provider(events.EventBridgeEvent{Source: envelope.SourceProvider, DetailType: envelope.ProviderUserChanged, Detail: json.RawMessage(b.taken[0])})
+	got, err := envelope.Provider(events.EventBridgeEvent{Source: envelope.SourceProvider,
+		DetailType: envelope.ProviderUserChanged, Detail: json.RawMessage(b.taken[0])})
 	if err != nil || !reflect.DeepEqual(got, sent) {
 		t.Errorf("%+v, %v", got, err)
 	}

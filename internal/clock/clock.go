@@ -1,12 +1,11 @@
-// Package clock tells the time to functions: real time in a deployed function, and in the local run real time plus the offset of
-// the world's clock.
+// Package clock tells the time to functions: real time in a deployed function, and in the local run real time plus the
+// offset of the world's clock.
 //
 // Only wiring imports it; everything else is given a function that returns the time.
 package clock
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -17,9 +16,12 @@ import (
 // ErrDeployed is returned by New when the clock of the local run is asked for in what does not look like a local run.
 var ErrDeployed = errors.New("MOBILECRED_CLOCK is for the local run only")
 
-// New returns the clock: UTC, in whole milliseconds, as times are stored. With MOBILECRED_CLOCK it adds the duration the file of that
-// name holds, read at every call, or nothing while there is no file. It refuses, with ErrDeployed, unless the database is on this
-// very machine, which a deployed function's never is.
+var errUnreadable = errors.New("MOBILECRED_CLOCK names a file that holds no duration or cannot be read")
+
+// New returns the clock: UTC, in whole milliseconds, as times are stored. With MOBILECRED_CLOCK it adds the duration
+// the file of that name holds, read at every call, or nothing while there is no file. It refuses, with ErrDeployed,
+// unless the database is on this very machine, which a deployed function's never is; any other error says that the file
+// holds no duration. No error holds a value of the environment.
 func New(getenv func(string) string) (func() time.Time, error) {
 	file := getenv("MOBILECRED_CLOCK")
 	if file == "" {
@@ -29,7 +31,7 @@ func New(getenv func(string) string) (func() time.Time, error) {
 		return nil, ErrDeployed
 	}
 	if _, err := offset(file); err != nil {
-		return nil, err
+		return nil, errUnreadable
 	}
 	return func() time.Time {
 		// Unreadable only while it is being replaced; then the jump has not been announced yet.
@@ -46,7 +48,7 @@ func offset(file string) (time.Duration, error) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("clock: %w", err)
+		return 0, err
 	}
 	return time.ParseDuration(strings.TrimSpace(string(text)))
 }

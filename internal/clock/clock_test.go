@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -21,14 +22,28 @@ func env(pairs ...string) func(string) string {
 
 func TestTheWorldsClockIsRefusedWhenDeployed(t *testing.T) {
 	for name, getenv := range map[string]func(string) string{
-		"no endpoint":        env("MOBILECRED_CLOCK", "f"),
-		"endpoint elsewhere": env("MOBILECRED_CLOCK", "f", "AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.eu-west-1.amazonaws.com"),
-		"a name":             env("MOBILECRED_CLOCK", "f", "AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1.example.com"),
-		"in Lambda":          env("MOBILECRED_CLOCK", "f", "AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1", "AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+		"no endpoint": env("MOBILECRED_CLOCK", "f"),
+		"endpoint elsewhere": env("MOBILECRED_CLOCK", "f",
+			"AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.eu-west-1.amazonaws.com"),
+		"a name": env("MOBILECRED_CLOCK", "f", "AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1.example.com"),
+		"in Lambda": env("MOBILECRED_CLOCK", "f",
+			"AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1", "AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
 	} {
 		if _, err := New(getenv); !errors.Is(err, ErrDeployed) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestAFileThatHoldsNoDurationIsNamedByItsVariableOnly(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "clock")
+	if err := os.WriteFile(file, []byte("tomorrow"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(env("MOBILECRED_CLOCK", file, "AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:8082"))
+	if err == nil || !strings.Contains(err.Error(), "MOBILECRED_CLOCK") || strings.Contains(err.Error(), file) ||
+		strings.Contains(err.Error(), "tomorrow") {
+		t.Errorf("%v", err)
 	}
 }
 

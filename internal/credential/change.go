@@ -12,7 +12,7 @@ type OwnerState string
 const (
 	OwnerHeld     OwnerState = "held"
 	OwnerReleased OwnerState = "released"
-	OwnerForeign  OwnerState = "foreign" // somebody unknown to us
+	OwnerForeign  OwnerState = "foreign" // a provider user unknown to us
 	OwnerSpent    OwnerState = "spent"   // was activated once
 )
 
@@ -26,6 +26,9 @@ type Owner struct {
 	UpdatedAt    time.Time  `json:"updatedAt"`
 	Revision     int64      `json:"revision"`
 }
+
+// IsHeldBy says whether a credential holds the mobile ID: it is reserved for it, and was never activated.
+func (o Owner) IsHeldBy(c Credential) bool { return o.State == OwnerHeld && o.CredentialID == c.ID }
 
 // RefKind is a kind of provider record.
 type RefKind string
@@ -65,7 +68,8 @@ type Seen struct {
 	ExpiresAt    time.Time `json:"expiresAt"`
 }
 
-// Idempotency remembers what a request with an Idempotency-Key did. Hash is of client, route and key; Payload of the body.
+// Idempotency remembers what a request with an Idempotency-Key did. Hash is of client, route and key; Payload of the
+// body.
 type Idempotency struct {
 	HolderID     string    `json:"holderId"`
 	Hash         string    `json:"hash"`
@@ -91,8 +95,8 @@ type WorkItem struct {
 	Claim    *Claim     `json:"claim,omitempty"`
 	// Added counts what others asked to be done; a claim is released only at the count its holder has worked off.
 	Added int64 `json:"added"`
-	// UserID is the provider's user of this holder, PersonHash the description it was last given, PictureRef the picture it shows on
-	// all of its badges.
+	// UserID is the provider's user of this holder, PersonHash the description it was last given, PictureRef the
+	// picture it shows on all of its badges.
 	UserID     string `json:"userId,omitempty"`
 	PersonHash string `json:"personHash,omitempty"`
 	PictureRef string `json:"pictureRef,omitempty"`
@@ -110,12 +114,12 @@ type WorkRef struct {
 type Touch struct {
 	HolderID string
 	Account  string
-	// Unclaimed makes the whole change conditional on nobody having a claim that stands at Change.At.
+	// Unclaimed makes the whole change conditional on no process having a claim that stands at Change.At.
 	Unclaimed bool
 }
 
-// Versioned items in a Change carry the revision they shall have; the stored one must have the revision before it, and must not
-// exist for revision 1. (One rule for all of them, so that "which revision did you read?" is never forgotten.)
+// Versioned items in a Change carry the revision they shall have; the stored one must have the revision before it, and
+// must not exist for revision 1. (One rule for all of them, so that "which revision did you read?" is never forgotten.)
 
 // Change is one transaction: all of it is written, or nothing, and the store reports a conflict. At most 100 items.
 type Change struct {
@@ -157,7 +161,8 @@ func (c Change) Touches() []Touch {
 	return merged
 }
 
-// Outage is an account's trouble: it belongs to the account, not to its rows. NextProbe is when one of them may try again.
+// Outage is an account's trouble: it belongs to the account, not to its rows. NextProbe is when one of them may try
+// again.
 type Outage struct {
 	Since     time.Time `json:"since"`
 	NextProbe time.Time `json:"nextProbe"`

@@ -23,8 +23,8 @@ type PutHolder struct {
 	IfRevision int64
 }
 
-// Assign gives a holder a new credential. ProfileID may be empty when there is exactly one profile (R2); Holder, when given, is
-// stored in the same call.
+// Assign gives a holder a new credential. ProfileID may be empty when there is exactly one profile (R2); Holder, when
+// given, is stored in the same call.
 type Assign struct {
 	Request
 	HolderID  string
@@ -66,7 +66,8 @@ type Resend struct {
 	CredentialID string
 }
 
-// Result is a credential after a command. Replayed says that the command had been carried out before under the same key.
+// Result is a credential after a command. Replayed says that the command had been carried out before under the same
+// key.
 type Result struct {
 	Credential Credential
 	Holder     Holder

@@ -1,8 +1,8 @@
-// Package credential holds the rules of mobile credentials: the types, the states of a credential and the transitions between
-// them (Apply), what has to be done next (Next), and the shape of a change to the stored truth (Change).
+// Package credential holds the rules of mobile credentials: the types, the states of a credential and the transitions
+// between them (Apply), what has to be done next (Next), and the shape of a change to the stored truth (Change).
 //
-// What belongs here is whatever is true without a network, a clock or a database: every function is pure and takes the time it
-// needs. What does not: calling providers, storing, mailing, HTTP. Only the standard library is imported.
+// What belongs here is whatever is true without a network, a clock or a database: every function is pure and takes the
+// time it needs. What does not: calling providers, storing, mailing, HTTP. Only the standard library is imported.
 //
 // The business rules R1 to R12 are named where they are enforced.
 package credential
@@ -29,7 +29,16 @@ const (
 )
 
 // Statuses lists every status, the live one first.
-var Statuses = []Status{StatusActive, StatusDeclined, StatusExpired, StatusReassigned, StatusRevoked, StatusLost, StatusStolen, StatusFailed}
+var Statuses = []Status{
+	StatusActive,
+	StatusDeclined,
+	StatusExpired,
+	StatusReassigned,
+	StatusRevoked,
+	StatusLost,
+	StatusStolen,
+	StatusFailed,
+}
 
 // Stage is how far the phone of a live credential is; it is empty once the credential is final.
 type Stage string
@@ -53,8 +62,8 @@ const (
 // Reservation is what we know of the mobile ID we asked the provider for.
 type Reservation string
 
-// ReservationInDoubt stands from before the provider is asked until its answer is recorded; ReservationHeld until its release is confirmed by reading
-// the provider.
+// ReservationInDoubt stands from before the provider is asked until its answer is recorded; ReservationHeld until its
+// release is confirmed by reading the provider.
 const (
 	ReservationNone     Reservation = "none"
 	ReservationInDoubt  Reservation = "inDoubt"
@@ -105,7 +114,8 @@ const (
 	ReasonContradictedByReport = "contradicted_by_report"
 )
 
-// Secret is text that must not reach a log, an error, an event or an API answer; every way of printing it says so instead.
+// Secret is text that must not reach a log, an error, an event or an API answer; every way of printing it says so
+// instead.
 type Secret string
 
 // Reveal returns the text itself, for the mail and the provider only.
@@ -117,8 +127,8 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]"))
 // LogValue implements slog.LogValuer.
 func (s Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
 
-// MobileID is the thing in the provider's pool: what doors see. ID is its identity, for HID part number and card number joined by a
-// colon; the other fields are printed on the card.
+// MobileID is the thing in the provider's pool: what doors see. ID is its identity, for HID part number and card number
+// joined by a colon; the other fields are printed on the card.
 type MobileID struct {
 	ID           string `json:"id"`
 	Number       string `json:"number"`
@@ -133,18 +143,22 @@ type Device struct {
 	Platform string `json:"platform,omitempty"`
 }
 
-// Invitation is the code that lets the holder redeem the mobile ID, and what became of it. Code is erased at acceptance or end.
+// Invitation is the code that lets the holder redeem the mobile ID, and what became of it. Code is erased at acceptance
+// or end.
 type Invitation struct {
-	Status    InvitationStatus `json:"status"`
-	Code      Secret           `json:"code,omitempty"`
-	CodeHint  string           `json:"codeHint,omitempty"`
-	SentTo    string           `json:"sentTo,omitempty"` // masked
-	SentAt    *time.Time       `json:"sentAt,omitempty"`
-	ExpiresAt *time.Time       `json:"expiresAt,omitempty"` // the deadline: the earlier of the profile's days and the provider's
-	Mails     int              `json:"mails"`
-	// MailingAt is set before the mail is handed over and cleared when its fate is known: while it is set, a mail may be out.
+	Status   InvitationStatus `json:"status"`
+	Code     Secret           `json:"code,omitempty"`
+	CodeHint string           `json:"codeHint,omitempty"`
+	SentTo   string           `json:"sentTo,omitempty"` // masked
+	SentAt   *time.Time       `json:"sentAt,omitempty"`
+	// the deadline: the earlier of the profile's days and the provider's
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+	Mails     int        `json:"mails"`
+	// MailingAt is set before the mail is handed over and cleared when its fate is known: while it is set, a mail may
+	// be out.
 	MailingAt *time.Time `json:"mailingAt,omitempty"`
-	// Expiring is set before we cancel an invitation whose deadline has passed, so that its cancellation is known to be ours.
+	// Expiring is set before we cancel an invitation whose deadline has passed, so that its cancellation is known to be
+	// ours.
 	Expiring bool `json:"expiring,omitempty"`
 	// AskedAt is when the newest mail was asked for, by assignment or resend; a resend is possible once a minute.
 	AskedAt time.Time `json:"askedAt"`
@@ -160,15 +174,17 @@ type Reserved struct {
 	ExpiresAt     *time.Time `json:"expiresAt,omitempty"`
 }
 
-// Doubt is written before the provider is asked to reserve: what its user already had, so that whatever is new afterwards is ours.
+// Doubt is written before the provider is asked to reserve: what its user already had, so that whatever is new
+// afterwards is ours.
 type Doubt struct {
 	ID          string    `json:"id"`
 	At          time.Time `json:"at"`
 	UserID      string    `json:"userId,omitempty"` // empty: the provider had no such user
 	Invitations []string  `json:"invitations,omitempty"`
 	Credentials []string  `json:"credentials,omitempty"`
-	// Obtained is set when the answer is known but cannot be acted on yet, because the loser of a take-over is being worked on.
-	Obtained *Reserved `json:"obtained,omitempty"`
+	// Answer is set when the answer is known but cannot be acted on yet, because another process is working for the
+	// loser of a take-over.
+	Answer *Reserved `json:"obtained,omitempty"`
 }
 
 // Retry counts refusals of one kind of step; only that step waits.
@@ -179,8 +195,8 @@ type Retry struct {
 	Error    string    `json:"error,omitempty"` // a code, never a provider's text
 }
 
-// Credential is one assignment of one mobile ID to one holder: what we want and what we know, in one row. Revision is raised by one
-// with every write.
+// Credential is one assignment of one mobile ID to one holder: what we want and what we know, in one row. Revision is
+// raised by one with every write.
 type Credential struct {
 	ID            string      `json:"id"`
 	HolderID      string      `json:"holderId"`
@@ -200,9 +216,10 @@ type Credential struct {
 	Mobile        *MobileID   `json:"mobile,omitempty"`
 	Invitation    Invitation  `json:"invitation"`
 	Device        *Device     `json:"device,omitempty"`
-	AcceptedOn    string      `json:"acceptedOn,omitempty"` // the device it is on its way to, by its id, where the provider says
-	ActivatedAt   *time.Time  `json:"activatedAt,omitempty"`
-	PictureHash   string      `json:"pictureHash,omitempty"` // the picture the provider shows; empty: none
+	// the device it is on its way to, by its id, where the provider says
+	AcceptedOn  string     `json:"acceptedOn,omitempty"`
+	ActivatedAt *time.Time `json:"activatedAt,omitempty"`
+	PictureHash string     `json:"pictureHash,omitempty"` // the picture the provider shows; empty: none
 	// Replaces is the credential that ends, revoked, when this one's reservation is recorded (an upgrade).
 	Replaces string `json:"replaces,omitempty"`
 	// Aside are spent mobile IDs the provider offered (R5): kept until another is obtained, then released.
@@ -252,16 +269,16 @@ const (
 	ActorHolder   ActorType = "holder"
 )
 
-// Actor is who caused a change. ID is the token's subject for a portal and the account for a provider; Claimed is the portal's user
-// as the portal says, not verified.
+// Actor is who caused a change. ID is the token's subject for a portal and the account for a provider; Claimed is the
+// portal's user as the portal says, not verified.
 type Actor struct {
 	Type    ActorType `json:"type"`
 	ID      string    `json:"id,omitempty"`
 	Claimed string    `json:"claimed,omitempty"`
 }
 
-// HistoryEntry is one line of a credential's history (R12): written in the transaction of the change it tells of, and what leaves
-// as an event. ID is deterministic (credential and revision).
+// HistoryEntry is one line of a credential's history (R12): written in the transaction of the change it tells of, and
+// what leaves as an event. ID is deterministic (credential and revision).
 type HistoryEntry struct {
 	ID           string    `json:"id"`
 	HolderID     string    `json:"holderId"`

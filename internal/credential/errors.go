@@ -58,5 +58,9 @@ func Refuse(code Code, detail string) *Error { return &Error{Code: code, Detail:
 
 // Invalid returns a CodeValidationFailed for the given fields.
 func Invalid(fields ...FieldError) *Error {
-	return &Error{Code: CodeValidationFailed, Detail: "The request has fields that are missing or wrong.", Fields: fields}
+	return &Error{
+		Code:   CodeValidationFailed,
+		Detail: "The request has fields that are missing or wrong.",
+		Fields: fields,
+	}
 }

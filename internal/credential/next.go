@@ -7,8 +7,9 @@ type StepKind string
 
 // The steps, in the order in which they are taken.
 const (
-	StepNone    StepKind = ""
-	StepEnd     StepKind = "end"     // the visit is over (R11) or the holder is being erased; nothing outside, but it decides what follows
+	StepNone StepKind = ""
+	// the visit is over (R11) or the holder is being erased; nothing outside, but it decides what follows
+	StepEnd     StepKind = "end"
 	StepSettle  StepKind = "settle"  // find out what became of a reservation in doubt
 	StepRelease StepKind = "release" // give back what must not be kept, and see it gone
 	StepIssue   StepKind = "issue"   // reserve a mobile ID
@@ -27,12 +28,12 @@ type Step struct {
 // mailDoubt is how long a mail whose answer was lost is waited for before it is sent once more.
 const mailDoubt = time.Minute
 
-// settleAfter is how long a reservation without an answer is left alone: a request we gave up on may still be on its way in, and
-// what arrives after we have looked would be nobody's.
+// settleAfter is how long a reservation without an answer is left alone: a request we gave up on may still be on its
+// way in, and what it reserves after we have looked would belong to no row.
 const settleAfter = 10 * time.Second
 
-// Next says what has to be done for a credential: the first step that can be taken now, or else the earliest later one, or
-// StepNone. It is the only place that knows, for the request, the clean-up and the sweep alike.
+// Next says what has to be done for a credential: the first step that can be taken now, or else the earliest later one,
+// or StepNone. It is the only place that knows, for the request, the clean-up and the sweep alike.
 func Next(c Credential, h Holder, now time.Time) Step {
 	soonest := Step{}
 	for _, s := range outstanding(c, h) {
@@ -63,12 +64,14 @@ func outstanding(c Credential, h Holder) []Step {
 	}
 	if c.Reservation == ReservationInDoubt {
 		at := always
-		if c.Doubt != nil && c.Doubt.Obtained == nil {
+		if c.Doubt != nil && c.Doubt.Answer == nil {
 			at = c.Doubt.At.Add(settleAfter)
 		}
 		add(StepSettle, at)
 	}
-	if len(c.Strays) > 0 || c.Want == WantGone && (c.Reservation == ReservationHeld || c.Reservation != ReservationInDoubt && len(c.Aside) > 0) {
+	if len(c.Strays) > 0 ||
+		c.Want == WantGone &&
+			(c.Reservation == ReservationHeld || c.Reservation != ReservationInDoubt && len(c.Aside) > 0) {
 		add(StepRelease, always)
 	}
 	if c.Want == WantGone {
@@ -107,12 +110,12 @@ func outstanding(c Credential, h Holder) []Step {
 // NextLook is how long to wait before reading the provider again, after that many readings.
 func NextLook(looks int) time.Duration { return backoff(firstLook, looks, time.Hour) }
 
-// RefusalLimit is the number of refusals of one step after which a credential is shown as failed at the provider. It is still
-// tried, slowly.
+// RefusalLimit is the number of refusals of one step after which a credential is shown as failed at the provider. It is
+// still tried, slowly.
 const RefusalLimit = 5
 
-// Postpone notes that a step was refused: only that step waits, twice as long each time, at most six hours. code says why, in a
-// word of ours.
+// Postpone notes that a step was refused: only that step waits, twice as long each time, at most six hours. code says
+// why, in a word of ours.
 func Postpone(r Retry, kind StepKind, code string, now time.Time) Retry {
 	if r.For != kind {
 		r = Retry{For: kind}
@@ -144,7 +147,8 @@ const (
 	SyncFailed  SyncState = "failed"
 )
 
-// Sync says how the provider stands to what we want of a credential, and the code of the last refusal while it is behind.
+// Sync says how the provider stands to what we want of a credential, and the code of the last refusal while it is
+// behind.
 func Sync(c Credential, h Holder, now time.Time) (SyncState, string) {
 	for _, s := range outstanding(c, h) {
 		if s.Kind == StepMail || s.Kind == StepLook || s.At.After(now) {

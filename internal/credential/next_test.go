@@ -32,30 +32,41 @@ func TestNext(t *testing.T) {
 		want   Step
 	}{
 		{"new", edit("invited", reservation(ReservationNone), pending), employee, Step{Kind: StepIssue}},
-		{"refused once", edit("invited", reservation(ReservationNone), pending, retry(StepIssue, later)), employee, Step{StepIssue, later}},
+		{"refused once", edit("invited", reservation(ReservationNone), pending, retry(StepIssue, later)), employee,
+			Step{StepIssue, later}},
 		{"in doubt, fresh", edit("invited", doubt(noon)), employee, Step{StepSettle, noon.Add(settleAfter)}},
 		{"in doubt, old", edit("invited", doubt(earlier)), employee, Step{StepSettle, earlier.Add(settleAfter)}},
 		{"in doubt and final", edit("revoked", doubt(earlier)), employee, Step{StepSettle, earlier.Add(settleAfter)}},
 		{"reserved", edit("invited", pending), employee, Step{Kind: StepMail}},
-		{"a mail may be out", edit("invited", pending, func(c *Credential) { c.Invitation.MailingAt = &noon }), employee, Step{StepMail, noon.Add(mailDoubt)}},
-		{"a mail in doubt does not keep the deadline waiting", edit("invited", pending, deadline(earlier), func(c *Credential) { c.Invitation.MailingAt = &noon }), employee, Step{StepExpire, earlier}},
+		{"a mail may be out", edit("invited", pending, func(c *Credential) { c.Invitation.MailingAt = &noon }),
+			employee, Step{StepMail, noon.Add(mailDoubt)}},
+		{"a mail in doubt does not keep the deadline waiting", edit("invited", pending, deadline(earlier),
+			func(c *Credential) { c.Invitation.MailingAt = &noon }), employee, Step{StepExpire, earlier}},
 		{"sent", edit("invited", deadline(later)), employee, Step{StepExpire, later}},
 		{"bounced", edit("invited", func(c *Credential) { c.Invitation.Status = InvitationBounced }), employee, Step{}},
 		{"deadline passed", edit("invited", deadline(earlier)), employee, Step{StepExpire, earlier}},
 		{"accepted", edit("activating", func(c *Credential) { c.LookAt = &later }), employee, Step{StepLook, later}},
 		{"activated", edit("activated"), employee, Step{}},
-		{"activated, picture to show", edit("activated"), Holder{ID: "h1", Kind: Cardholder, PictureHash: "p"}, Step{Kind: StepPicture}},
-		{"activated, picture to remove", edit("activated", func(c *Credential) { c.PictureHash = "p" }), employee, Step{Kind: StepPicture}},
-		{"visit over", edit("activated"), Holder{ID: "h1", Kind: Visitor, ValidUntil: &earlier}, Step{StepEnd, earlier}},
-		{"visit to be over", edit("activated"), Holder{ID: "h1", Kind: Visitor, ValidUntil: &later}, Step{StepEnd, later}},
-		{"visit over before anything was reserved", edit("invited", reservation(ReservationNone)), Holder{ID: "h1", Kind: Visitor, ValidUntil: &earlier}, Step{StepEnd, earlier}},
+		{"activated, picture to show", edit("activated"), Holder{ID: "h1", Kind: Cardholder, PictureHash: "p"},
+			Step{Kind: StepPicture}},
+		{"activated, picture to remove", edit("activated", func(c *Credential) { c.PictureHash = "p" }), employee,
+			Step{Kind: StepPicture}},
+		{"visit over", edit("activated"), Holder{ID: "h1", Kind: Visitor, ValidUntil: &earlier}, Step{StepEnd,
+			earlier}},
+		{"visit to be over", edit("activated"), Holder{ID: "h1", Kind: Visitor, ValidUntil: &later}, Step{StepEnd,
+			later}},
+		{"visit over before anything was reserved", edit("invited", reservation(ReservationNone)), Holder{ID: "h1",
+			Kind: Visitor, ValidUntil: &earlier}, Step{StepEnd, earlier}},
 		{"erasing", edit("invited"), Holder{ID: "h1", Kind: Cardholder, Erasing: true}, Step{Kind: StepEnd}},
 		{"revoked, held", edit("revoked", reservation(ReservationHeld)), employee, Step{Kind: StepRelease}},
 		{"revoked, released", edit("revoked"), employee, Step{}},
 		{"revoked, nothing reserved", edit("revoked", reservation(ReservationNone)), employee, Step{}},
-		{"failed, spent ones aside", edit("failed", reservation(ReservationNone), func(c *Credential) { c.Aside = []Reserved{{}} }), employee, Step{Kind: StepRelease}},
-		{"live, a stray", edit("invited", func(c *Credential) { c.Strays = []Reserved{{}} }), employee, Step{Kind: StepRelease}},
-		{"live, spent ones aside", edit("invited", reservation(ReservationNone), func(c *Credential) { c.Aside = []Reserved{{}} }), employee, Step{Kind: StepIssue}},
+		{"failed, spent ones aside", edit("failed", reservation(ReservationNone),
+			func(c *Credential) { c.Aside = []Reserved{{}} }), employee, Step{Kind: StepRelease}},
+		{"live, a stray", edit("invited", func(c *Credential) { c.Strays = []Reserved{{}} }), employee,
+			Step{Kind: StepRelease}},
+		{"live, spent ones aside", edit("invited", reservation(ReservationNone),
+			func(c *Credential) { c.Aside = []Reserved{{}} }), employee, Step{Kind: StepIssue}},
 	} {
 		if got := Next(tc.c, tc.holder, noon); got != tc.want {
 			t.Errorf("%s: %+v, want %+v", tc.name, got, tc.want)
@@ -87,18 +98,23 @@ func TestSync(t *testing.T) {
 		error string
 	}{
 		{"all is well", inState("invited"), SyncSynced, ""},
-		{"to be released", func() Credential { c := inState("revoked"); c.Reservation = ReservationHeld; return c }(), SyncPending, ""},
+		{"to be released", func() Credential { c := inState("revoked"); c.Reservation = ReservationHeld; return c }(),
+			SyncPending, ""},
 		{"refused", func() Credential {
 			c := inState("revoked")
-			c.Reservation, c.Retry = ReservationHeld, Retry{For: StepRelease, Attempts: 1, At: noon.Add(time.Hour), Error: "no"}
+			c.Reservation, c.Retry = ReservationHeld, Retry{For: StepRelease, Attempts: 1, At: noon.Add(time.Hour),
+				Error: "no"}
 			return c
 		}(), SyncPending, "no"},
 		{"refused often", func() Credential {
 			c := inState("revoked")
-			c.Reservation, c.Retry = ReservationHeld, Retry{For: StepRelease, Attempts: RefusalLimit, At: noon, Error: "no"}
+			c.Reservation, c.Retry = ReservationHeld, Retry{For: StepRelease, Attempts: RefusalLimit, At: noon,
+				Error: "no"}
 			return c
 		}(), SyncFailed, "no"},
-		{"only the mail is missing", func() Credential { c := inState("invited"); c.Invitation.Status = InvitationPending; return c }(), SyncSynced, ""},
+		{"only the mail is missing",
+			func() Credential { c := inState("invited"); c.Invitation.Status = InvitationPending; return c }(),
+			SyncSynced, ""},
 	} {
 		if state, code := Sync(tc.c, employee, noon); state != tc.want || code != tc.error {
 			t.Errorf("%s: %s %q, want %s %q", tc.name, state, code, tc.want, tc.error)

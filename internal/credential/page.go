@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Page asks for a part of the list of a profile's credentials. Status is empty for all; Cursor is empty for the first page.
+// Page asks for a part of the list of a profile's credentials. Status is empty for all; Cursor is empty for the first
+// page.
 type Page struct {
 	ProfileID string
 	Status    Status
@@ -28,8 +29,8 @@ func (p Page) CursorAfter(listKey string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(p.ProfileID + "\x00" + listKey))
 }
 
-// Position is the list key after which the page starts, empty for the first. It is strict, for a cursor comes from outside and
-// becomes part of a query: CodeInvalidCursor for one of another profile, or none of ours.
+// Position is the list key after which the page starts, empty for the first. It is strict, for a cursor comes from
+// outside and becomes part of a query: CodeInvalidCursor for one of another profile, or none of ours.
 func (p Page) Position() (string, error) {
 	if p.Cursor == "" {
 		return "", nil
@@ -37,7 +38,8 @@ func (p Page) Position() (string, error) {
 	decoded, err := base64.RawURLEncoding.DecodeString(p.Cursor)
 	profileID, after, _ := strings.Cut(string(decoded), "\x00")
 	at, id, _ := strings.Cut(after, "#")
-	if _, e := time.Parse(StampLayout, at); err != nil || e != nil || profileID != p.ProfileID || id == "" || len(id) > 64 {
+	if _, e := time.Parse(StampLayout, at); err != nil || e != nil || profileID != p.ProfileID || id == "" ||
+		len(id) > 64 {
 		return "", Refuse(CodeInvalidCursor, "The cursor is not one of this list.")
 	}
 	return after, nil

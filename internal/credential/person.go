@@ -13,12 +13,13 @@ const (
 
 // Holder is a person, as the portal last described them. The portal owns people; this is a snapshot.
 type Holder struct {
-	ID          string     `json:"id"`
-	Kind        HolderKind `json:"kind"`
-	FirstName   string     `json:"firstName"`
-	LastName    string     `json:"lastName"`
-	Email       string     `json:"email"`
-	FormerEmail string     `json:"formerEmail,omitempty"` // the one before it: the provider may have been asked under it
+	ID        string     `json:"id"`
+	Kind      HolderKind `json:"kind"`
+	FirstName string     `json:"firstName"`
+	LastName  string     `json:"lastName"`
+	Email     string     `json:"email"`
+	// the one before it: the provider may have been asked under it
+	FormerEmail string     `json:"formerEmail,omitempty"`
 	Locale      string     `json:"locale"`
 	TimeZone    string     `json:"timeZone"`
 	ValidUntil  *time.Time `json:"validUntil,omitempty"`  // visitors only
@@ -37,7 +38,8 @@ func (h Holder) Ended(now time.Time) bool {
 // Missing lists the JSON names of what the holder lacks to be assigned a credential (R1).
 func (h Holder) Missing() []string {
 	var missing []string
-	for _, f := range []struct{ name, value string }{{"firstName", h.FirstName}, {"lastName", h.LastName}, {"email", h.Email}} {
+	for _, f := range []struct{ name, value string }{{"firstName", h.FirstName}, {"lastName", h.LastName}, {"email",
+		h.Email}} {
 		if f.value == "" {
 			missing = append(missing, f.name)
 		}

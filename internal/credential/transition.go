@@ -8,8 +8,8 @@ import (
 // EventKind is something that happened to a credential, as the history names it.
 type EventKind string
 
-// The events. EventAssigned and EventReserved are written when a credential is created and when its mobile ID is known; all the others go
-// through Apply.
+// The events. EventAssigned and EventReserved are written when a credential is created and when its mobile ID is known;
+// all the others go through Apply.
 const (
 	EventAssigned          EventKind = "assigned"
 	EventReserved          EventKind = "reserved"
@@ -32,9 +32,9 @@ const (
 	EventSpentIDOffered    EventKind = "spent_id_offered" // R5: noted with the holder the ID was spent by
 )
 
-// Event is one occurrence for Apply. Reason becomes the statusReason of an end. Device belongs to EventActivated, and where it is
-// known to EventAccepted; CredentialRef belongs to EventActivated, because the provider may list what is on a
-// device under another reference than what it reserved.
+// Event is one occurrence for Apply. Reason becomes the statusReason of an end. Device belongs to EventActivated, and
+// where it is known to EventAccepted; CredentialRef belongs to EventActivated, because the provider may list what is on
+// a device under another reference than what it reserved.
 type Event struct {
 	Kind          EventKind
 	Reason        string
@@ -76,8 +76,8 @@ type row struct {
 	final cell
 }
 
-// matrix is the whole of what may happen to a credential: every event in every state. R5 is in its third column: nothing that is
-// said of an activated mobile ID moves it.
+// matrix is the whole of what may happen to a credential: every event in every state. R5 is in its third column:
+// nothing that is said of an activated mobile ID moves it.
 var matrix = map[EventKind]row{
 	EventMailed:            {[3]cell{to(StageInvited), just(nothing), just(nothing)}, just(late)},
 	EventBounced:           {[3]cell{to(StageInvited), just(nothing), just(nothing)}, just(late)},
@@ -104,9 +104,9 @@ var stageColumn = map[Stage]int{StageInvited: 0, StageActivating: 1, StageActiva
 // firstLook is how soon the provider is asked again about an accepted credential that no report has put on a device.
 const firstLook = time.Minute
 
-// Apply says what an event does to a credential. It returns the credential as it shall be, with its revision raised, and the
-// history entry to write with it; the entry is nil, and the credential unchanged, when the event changes nothing. It refuses with
-// CodeInvalidState what an operator cannot ask for in this state.
+// Apply says what an event does to a credential. It returns the credential as it shall be, with its revision raised,
+// and the history entry to write with it; the entry is nil, and the credential unchanged, when the event changes
+// nothing. It refuses with CodeInvalidState what an operator cannot ask for in this state.
 func Apply(c Credential, e Event, now time.Time) (Credential, *HistoryEntry, error) {
 	r, known := matrix[e.Kind]
 	if !known {

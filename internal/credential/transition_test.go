@@ -39,23 +39,26 @@ func inState(state string) Credential {
 
 // every cell of the design's matrix, written out: the state after, then the flags. "-" is no change, "409" a refusal.
 var cells = map[EventKind]map[string]string{
-	EventMailed:            {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
-	EventBounced:           {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
-	EventResent:            {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
-	EventAccepted:          {"invited": "activating", "activating": "-", "activated": "-", "final": "anomaly, release"},
-	EventActivated:         {"invited": "activated", "activating": "activated", "activated": "-", "final": "anomaly, release"},
+	EventMailed:   {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
+	EventBounced:  {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
+	EventResent:   {"invited": "invited", "activating": "-", "activated": "-", "final": "late"},
+	EventAccepted: {"invited": "activating", "activating": "-", "activated": "-", "final": "anomaly, release"},
+	EventActivated: {"invited": "activated", "activating": "activated", "activated": "-",
+		"final": "anomaly, release"},
 	EventDeclined:          {"invited": "declined", "activating": "anomaly", "activated": "anomaly", "final": "late"},
 	EventExpired:           {"invited": "expired", "activating": "anomaly", "activated": "anomaly", "final": "late"},
 	EventGivenToAnother:    {"invited": "reassigned", "activating": "anomaly", "activated": "anomaly", "final": "late"},
 	EventRevokedAtProvider: {"invited": "revoked", "activating": "revoked", "activated": "revoked", "final": "-"},
 	EventMissingAtProvider: {"invited": "reassigned", "activating": "anomaly", "activated": "anomaly", "final": "-"},
 	EventRevoke:            {"invited": "revoked", "activating": "revoked", "activated": "revoked", "final": "-"},
-	EventLost:              {"invited": "lost", "activating": "lost", "activated": "lost", "final": "409", "revoked": "note"},
-	EventStolen:            {"invited": "stolen", "activating": "stolen", "activated": "stolen", "final": "409", "revoked": "note"},
-	EventVisitEnded:        {"invited": "expired", "activating": "expired", "activated": "expired", "final": "-"},
-	EventRefused:           {"invited": "failed", "activating": "-", "activated": "-", "final": "-"},
-	EventDeviceHasProfile:  {"invited": "revoked", "activating": "revoked", "activated": "revoked", "final": "-"},
-	EventSpentIDOffered:    {"invited": "anomaly", "activating": "anomaly", "activated": "anomaly", "final": "anomaly"},
+	EventLost: {"invited": "lost", "activating": "lost", "activated": "lost", "final": "409",
+		"revoked": "note"},
+	EventStolen: {"invited": "stolen", "activating": "stolen", "activated": "stolen", "final": "409",
+		"revoked": "note"},
+	EventVisitEnded:       {"invited": "expired", "activating": "expired", "activated": "expired", "final": "-"},
+	EventRefused:          {"invited": "failed", "activating": "-", "activated": "-", "final": "-"},
+	EventDeviceHasProfile: {"invited": "revoked", "activating": "revoked", "activated": "revoked", "final": "-"},
+	EventSpentIDOffered:   {"invited": "anomaly", "activating": "anomaly", "activated": "anomaly", "final": "anomaly"},
 }
 
 func TestEveryCellOfTheMatrix(t *testing.T) {
@@ -90,7 +93,8 @@ func TestEveryCellOfTheMatrix(t *testing.T) {
 				if err != nil || entry == nil {
 					t.Fatalf("got entry %v, error %v", entry, err)
 				}
-				if after.Revision != before.Revision+1 || entry.Revision != after.Revision || entry.ID != "c1-4" || entry.From != state || entry.To != after.State() {
+				if after.Revision != before.Revision+1 || entry.Revision != after.Revision || entry.ID != "c1-4" ||
+					entry.From != state || entry.To != after.State() {
 					t.Errorf("revision %d, entry %+v", after.Revision, entry)
 				}
 				to := state
@@ -137,9 +141,12 @@ func TestWhatBecomesOfTheInvitation(t *testing.T) {
 		want  InvitationStatus
 	}{
 		{"invited", EventDeclined, InvitationDeclined}, {"invited", EventExpired, InvitationExpired},
-		{"invited", EventVisitEnded, InvitationCancelled}, {"invited", EventRevoke, InvitationCancelled}, {"invited", EventGivenToAnother, InvitationCancelled},
-		{"activated", EventVisitEnded, InvitationAccepted}, {"activating", EventRevoke, InvitationAccepted}, {"invited", EventBounced, InvitationBounced},
-		{"invited", EventResent, InvitationPending}, {"invited", EventMailed, InvitationSent}, {"invited", EventAccepted, InvitationAccepted},
+		{"invited", EventVisitEnded, InvitationCancelled}, {"invited", EventRevoke, InvitationCancelled}, {"invited",
+			EventGivenToAnother, InvitationCancelled},
+		{"activated", EventVisitEnded, InvitationAccepted}, {"activating", EventRevoke, InvitationAccepted}, {"invited",
+			EventBounced, InvitationBounced},
+		{"invited", EventResent, InvitationPending}, {"invited", EventMailed, InvitationSent}, {"invited",
+			EventAccepted, InvitationAccepted},
 	} {
 		after, _, err := Apply(inState(tc.state), Event{Kind: tc.event}, noon)
 		if err != nil || after.Invitation.Status != tc.want {
@@ -148,20 +155,22 @@ func TestWhatBecomesOfTheInvitation(t *testing.T) {
 	}
 }
 
-// Whatever happens, in whatever order: an end is for ever, an activated credential leaves its device only by what may end it, and
-// what is final wants to be gone.
+// In whatever order events come: an end is for ever, an activated credential leaves its device only by what may
+// end it, and what is final wants to be gone.
 func TestNoSequenceOfEventsBreaksTheRules(t *testing.T) {
 	kinds := make([]EventKind, 0, len(matrix))
 	for k := range cells {
 		kinds = append(kinds, k)
 	}
 	mayEndActivated := map[EventKind]bool{
-		EventRevokedAtProvider: true, EventRevoke: true, EventLost: true, EventStolen: true, EventVisitEnded: true, EventDeviceHasProfile: true,
+		EventRevokedAtProvider: true, EventRevoke: true, EventLost: true, EventStolen: true, EventVisitEnded: true,
+		EventDeviceHasProfile: true,
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		c := inState("invited")
 		for range rapid.IntRange(1, 12).Draw(t, "events") {
-			e := Event{Kind: rapid.SampledFrom(kinds).Draw(t, "event"), Device: &Device{ID: rapid.SampledFrom([]string{"D", "E"}).Draw(t, "device")}}
+			e := Event{Kind: rapid.SampledFrom(kinds).Draw(t, "event"),
+				Device: &Device{ID: rapid.SampledFrom([]string{"D", "E"}).Draw(t, "device")}}
 			after, entry, err := Apply(c, e, noon)
 			if err != nil && after.Revision != c.Revision {
 				t.Fatalf("%s: refused and changed", e.Kind)

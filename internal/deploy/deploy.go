@@ -1,6 +1,6 @@
-// Package deploy checks what is deployed: the template as CloudFormation gets it, the size of every function and what it
-// links. Its tests hold the checks; those of the expanded template carry the build tag verify, because the SAM translator
-// needs Python. Its command startup measures.
+// Package deploy checks what is deployed: the template as CloudFormation gets it, the size of every function and what
+// it links. Its tests hold the checks; those of the expanded template carry the build tag verify, because the SAM
+// translator needs Python. Its command startup measures.
 //
 // Nothing that runs in a function or on a developer's machine belongs here.
 package deploy
@@ -36,8 +36,8 @@ func LogicalID(name string) string {
 	return strings.ToUpper(name[:1]) + name[1:] + "Function"
 }
 
-// Build builds a function into dir by the Makefile's target, as sam build does, for the architecture goarch. It returns the
-// path of the binary and its size in bytes. The error holds what make printed.
+// Build builds a function into dir by the Makefile's target, as sam build does, for the architecture goarch. It returns
+// the path of the binary and its size in bytes. The error holds what make printed.
 func Build(root, name, goarch, dir string) (path string, size int64, err error) {
 	cmd := exec.Command("make", "build-"+LogicalID(name), "ARTIFACTS_DIR="+dir, "GOARCH="+goarch)
 	cmd.Dir = root

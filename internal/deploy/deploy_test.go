@@ -21,8 +21,8 @@ const (
 	sdk    = "github.com/aws/aws-sdk-go-v2/"
 )
 
-// adapters lists, for every function, what it may link of all that talks to the world outside: AWS's services by the name of
-// their client, and adapters of providers. It mirrors the function's rights in the template.
+// adapters lists, for every function, what it may link of all that talks to the world outside: AWS's services by the
+// name of their client, and adapters of providers. It mirrors the function's rights in the template.
 var adapters = map[string][]string{
 	"assign":    {"dynamodb", "provider/origo", "secretsmanager", "sesv2"},
 	"revoke":    {"dynamodb", "provider/origo", "secretsmanager", "sesv2"},
@@ -94,7 +94,7 @@ func TestEveryFunctionLinksOnlyTheAdaptersItUses(t *testing.T) {
 		cmd.Dir = root
 		out, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("listing what %s links: %v", name, err)
+			t.Fatalf("listing what %s links: %v\n%s", name, err, said(err))
 		}
 		var linked []string
 		for pkg := range strings.Lines(string(out)) {
@@ -113,9 +113,8 @@ func TestEveryFunctionLinksOnlyTheAdaptersItUses(t *testing.T) {
 			case sdk + "config", "net/rpc", "testing":
 				t.Errorf("%s links %s: start-up time and megabytes for nothing", name, pkg)
 			}
-			if strings.HasPrefix(pkg, module+"/internal/local") || strings.HasPrefix(pkg, module+"/internal/samlocal") ||
-				pkg == module+"/internal/store/memory" || pkg == module+"/internal/provider/origosim" {
-				t.Errorf("%s links %s, which is for tests and local runs", name, pkg)
+			if dir, ours := directory(pkg); ours && fits(dir, workshop) > 0 {
+				t.Errorf("%s links %s, which is for tests and local runs", name, dir)
 			}
 		}
 		slices.Sort(linked)
@@ -138,8 +137,8 @@ func functions(t *testing.T) []string {
 	return names
 }
 
-// noticeChanges reads the directories that functions are built from. go test keeps a result until a file or directory that the
-// test itself opened has changed, and does not see what the compiler opens.
+// noticeChanges reads the directories that functions are built from. go test keeps a result until a file or directory
+// that the test itself opened has changed, and does not see what the compiler opens.
 func noticeChanges(t *testing.T) {
 	t.Helper()
 	for _, dir := range []string{"functions", "internal"} {

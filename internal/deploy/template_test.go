@@ -22,33 +22,44 @@ import (
 
 // What a role may do, one line each: action, resource, condition.
 var (
-	writeLogs  = []string{"logs:CreateLogStream ${FunctionLogs.Arn}", "logs:PutLogEvents ${FunctionLogs.Arn}"}
-	readTable  = []string{"dynamodb:BatchGetItem ${Table.Arn}", "dynamodb:GetItem ${Table.Arn}", "dynamodb:Query ${Table.Arn}"}
+	writeLogs = []string{"logs:CreateLogStream ${FunctionLogs.Arn}", "logs:PutLogEvents ${FunctionLogs.Arn}"}
+	readTable = []string{"dynamodb:BatchGetItem ${Table.Arn}", "dynamodb:GetItem ${Table.Arn}",
+		"dynamodb:Query ${Table.Arn}"}
 	writeTable = []string{"dynamodb:ConditionCheckItem ${Table.Arn}", "dynamodb:DeleteItem ${Table.Arn}",
 		"dynamodb:PutItem ${Table.Arn}", "dynamodb:UpdateItem ${Table.Arn}"}
 	listByProfile = []string{"dynamodb:Query ${Table.Arn}/index/byProfile"}
 	listDue       = []string{"dynamodb:Query ${Table.Arn}/index/due"}
 	readStream    = []string{"dynamodb:DescribeStream ${Table.StreamArn}", "dynamodb:GetRecords ${Table.StreamArn}",
 		"dynamodb:GetShardIterator ${Table.StreamArn}", "dynamodb:ListStreams ${Table.StreamArn}"}
-	readSecrets    = []string{"secretsmanager:GetSecretValue " + secrets}
-	sendMail       = []string{"ses:SendEmail arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/${MailIdentity} if StringEquals ses:FromAddress ${MailFrom}"}
+	readSecrets = []string{"secretsmanager:GetSecretValue " + secrets}
+	sendMail    = []string{"ses:SendEmail " + ses + "identity/${MailIdentity}" + fromUs,
+		`ses:SendEmail {"Fn::If":["HasMailConfigurationSet",{"Fn::Sub":"` + ses +
+			`configuration-set/${MailConfigurationSet}"},{"Ref":"AWS::NoValue"}]}` + fromUs}
 	publishEvents  = []string{"events:PutEvents ${Bus.Arn}"}
 	reportFailures = []string{"sqs:SendMessage ${FailedQueue.Arn}"}
 )
 
 // secrets is the only resource with a wildcard: the accounts' names are a parameter, the last six characters are AWS's.
-const secrets = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:mobilecred/accounts/*-??????"
+const secrets = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:" +
+	"secret:mobilecred/accounts/*-??????"
+
+// What mails are sent with: the beginning of its resources, and the condition.
+const (
+	ses    = "arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:"
+	fromUs = " if StringEquals ses:FromAddress ${MailFrom}"
+)
 
 var rights = map[string][]string{
-	"AssignRole":                   slices.Concat(writeLogs, readTable, writeTable, readSecrets, sendMail),
-	"RevokeRole":                   slices.Concat(writeLogs, readTable, writeTable, readSecrets, sendMail),
-	"LookupRole":                   slices.Concat(writeLogs, readTable, listByProfile),
-	"DirectoryRole":                slices.Concat(writeLogs, readTable, writeTable),
-	"WebhookRole":                  slices.Concat(writeLogs, readSecrets, publishEvents),
-	"CleanupRole":                  slices.Concat(writeLogs, readTable, writeTable, readSecrets, sendMail, reportFailures),
-	"SweepRole":                    slices.Concat(writeLogs, readTable, writeTable, listDue, readSecrets, sendMail, reportFailures),
-	"NotifyRole":                   slices.Concat(writeLogs, readStream, publishEvents, reportFailures),
-	"SweepFunctionEveryMinuteRole": {"lambda:InvokeFunction ${SweepFunction.Arn}", "sqs:SendMessage ${UndeliveredQueue.Arn}"},
+	"AssignRole":    slices.Concat(writeLogs, readTable, writeTable, readSecrets, sendMail),
+	"RevokeRole":    slices.Concat(writeLogs, readTable, writeTable, readSecrets, sendMail),
+	"LookupRole":    slices.Concat(writeLogs, readTable, listByProfile),
+	"DirectoryRole": slices.Concat(writeLogs, readTable, writeTable),
+	"WebhookRole":   slices.Concat(writeLogs, readSecrets, publishEvents),
+	"CleanupRole":   slices.Concat(writeLogs, readTable, writeTable, readSecrets, sendMail, reportFailures),
+	"SweepRole":     slices.Concat(writeLogs, readTable, writeTable, listDue, readSecrets, sendMail, reportFailures),
+	"NotifyRole":    slices.Concat(writeLogs, readStream, publishEvents, reportFailures),
+	"SweepFunctionEveryMinuteRole": {
+		"lambda:InvokeFunction ${SweepFunction.Arn}", "sqs:SendMessage ${UndeliveredQueue.Arn}"},
 }
 
 // routes says which function answers a call and the scope its token needs; public is no token at all.
@@ -79,7 +90,8 @@ func TestExpandedEveryRoleHasTheRightsItNeedsOnNamedResources(t *testing.T) {
 	stack := expand(t)
 	for id, r := range stack {
 		switch r.Type {
-		case "AWS::IAM::Policy", "AWS::IAM::RolePolicy", "AWS::IAM::UserPolicy", "AWS::IAM::GroupPolicy", "AWS::IAM::User", "AWS::IAM::Group":
+		case "AWS::IAM::Policy", "AWS::IAM::RolePolicy", "AWS::IAM::UserPolicy", "AWS::IAM::GroupPolicy",
+			"AWS::IAM::User", "AWS::IAM::Group":
 			t.Errorf("%s: a %s grants rights this test does not see", id, r.Type)
 		case "AWS::IAM::ManagedPolicy":
 			for _, attached := range []string{"Roles", "Users", "Groups"} {
@@ -123,7 +135,8 @@ func TestExpandedEveryRouteHasItsFunctionAndScope(t *testing.T) {
 			for _, requirement := range list(at(operation, "security")) {
 				for scheme, scopes := range requirement.(map[string]any) {
 					if scheme != "NONE" {
-						access = strings.TrimPrefix(strings.Join(append([]string{scheme}, texts(scopes)...), " "), "Jwt ")
+						access = strings.Join(append([]string{scheme}, texts(scopes)...), " ")
+						access = strings.TrimPrefix(access, "Jwt ")
 					}
 				}
 			}
@@ -176,22 +189,22 @@ func TestExpandedEveryRouteHasItsFunctionAndScope(t *testing.T) {
 
 func TestExpandedEveryAlarmWatchesSomethingThatExists(t *testing.T) {
 	stack := expand(t)
-	// What each namespace's metric is told apart by, and what the dimension's value has to be: a queue's ARN as its name, for
-	// instance, gives an alarm that never fires.
+	// What each namespace's metric is told apart by, and what the dimension's value has to be: a queue's ARN as its
+	// name, for instance, gives an alarm that never fires.
 	kinds := map[string]struct{ dimension, kind, value string }{
 		"AWS/SQS":        {"QueueName", "AWS::SQS::Queue", "${%s.QueueName}"},
 		"AWS/Lambda":     {"FunctionName", "AWS::Lambda::Function", "${%s}"},
 		"AWS/ApiGateway": {"ApiId", "AWS::ApiGatewayV2::Api", "${%s}"},
 		"AWS/DynamoDB":   {"TableName", "AWS::DynamoDB::Table", "${%s}"},
 	}
-	counted := []string{issuance.MetricAnomaly, issuance.MetricFailed, issuance.MetricUnexplained, issuance.MetricStuck, issuance.MetricPoison,
-		issuance.MetricLowStock, webhook.Forged, webhook.Rejected}
+	counted := []string{issuance.MetricAnomaly, issuance.MetricFailed, issuance.MetricUnexplained, issuance.MetricStuck,
+		issuance.MetricPoison, issuance.MetricLowStock, webhook.Forged, webhook.Rejected}
 	watched := make(map[string]bool)
 	for id, r := range stack.all("AWS::CloudWatch::Alarm") {
 		namespace := text(r.Properties["Namespace"])
 		dimensions := list(r.Properties["Dimensions"])
 		if len(at(r.Properties, "AlarmActions").(map[string]any)) == 0 {
-			t.Errorf("%s tells nobody", id)
+			t.Errorf("%s has no action", id)
 		}
 		if namespace == telemetry.Namespace {
 			if len(dimensions) > 0 {
@@ -212,7 +225,8 @@ func TestExpandedEveryAlarmWatchesSomethingThatExists(t *testing.T) {
 		name, value := text(at(dimensions[0], "Name")), text(at(dimensions[0], "Value"))
 		resource := owner(value)
 		if name != kind.dimension || stack[resource].Type != kind.kind || value != fmt.Sprintf(kind.value, resource) {
-			t.Errorf("%s watches %s = %s, want the %s of a resource of type %s", id, name, value, kind.dimension, kind.kind)
+			t.Errorf("%s watches %s = %s, want the %s of a resource of type %s",
+				id, name, value, kind.dimension, kind.kind)
 		}
 		watched[resource+" "+text(r.Properties["MetricName"])] = true
 	}
@@ -257,7 +271,8 @@ func TestExpandedNothingIsLostOnTheWayToAFunction(t *testing.T) {
 			if at(target, "RetryPolicy", "MaximumRetryAttempts") == nil {
 				t.Errorf("%s → %s: no retry policy", from, function)
 			}
-			if stack[from].Type == "AWS::Events::Rule" && !stack.mayFill(from, owner(text(at(target, "DeadLetterConfig", "Arn")))) {
+			deadLetters := owner(text(at(target, "DeadLetterConfig", "Arn")))
+			if stack[from].Type == "AWS::Events::Rule" && !stack.mayFill(from, deadLetters) {
 				t.Errorf("%s may not write to its own dead-letter queue", from)
 			}
 		}
@@ -334,19 +349,21 @@ func TestExpandedEveryFunctionIsSetUpAlike(t *testing.T) {
 		name, _, _ := strings.Cut(answer, " ")
 		overHTTP[name] = true
 	}
-	want := []string{"ACCOUNTS", "BUS_NAME", "MAIL_FROM", "SECRETS_PREFIX", "TABLE_NAME"}
+	want := []string{"ACCOUNTS", "BUS_NAME", "MAIL_CONFIGURATION_SET", "MAIL_FROM", "SECRETS_PREFIX", "TABLE_NAME"}
 	for id, r := range stack.all("AWS::Lambda::Function") {
 		variables := slices.Sorted(maps.Keys(at(r.Properties, "Environment", "Variables").(map[string]any)))
 		if !slices.Equal(variables, want) {
 			t.Errorf("%s has the environment %v, want %v", id, variables, want)
 		}
-		if got := text(r.Properties["Runtime"]) + " " + strings.Join(texts(r.Properties["Architectures"]), " "); got != "provided.al2023 arm64" {
-			t.Errorf("%s runs on %s", id, got)
+		runs := text(r.Properties["Runtime"]) + " " + strings.Join(texts(r.Properties["Architectures"]), " ")
+		if runs != "provided.al2023 arm64" {
+			t.Errorf("%s runs on %s", id, runs)
 		}
 		if timeout := r.Properties["Timeout"].(float64); overHTTP[id] && timeout > 29 {
 			t.Errorf("%s may take %v s, and the gateway waits 30", id, timeout)
 		}
-		if got := text(at(r.Properties, "LoggingConfig", "LogFormat")) + " " + text(at(r.Properties, "LoggingConfig", "LogGroup")); got != "JSON ${FunctionLogs}" {
+		logging := r.Properties["LoggingConfig"]
+		if got := text(at(logging, "LogFormat")) + " " + text(at(logging, "LogGroup")); got != "JSON ${FunctionLogs}" {
 			t.Errorf("%s logs %s", id, got)
 		}
 	}
@@ -443,7 +460,8 @@ func (s resources) mayFill(rule, queue string) bool {
 	return false
 }
 
-// grants lists what a role may do, sorted, each as "action resource" with "if test key value" where there is a condition.
+// grants lists what a role may do, sorted, each as "action resource" with "if test key value" where there is a
+// condition.
 func grants(t *testing.T, stack resources, role resource) []string {
 	t.Helper()
 	var documents []any

@@ -33,11 +33,13 @@ func TestReady(t *testing.T) {
 		App                     struct{ AppleURL, GoogleURL string }
 	}
 	r.get("/v1/profiles/hq").want(200).into(&profile)
-	if profile.Account != account || profile.PartNumber != part1 || profile.InvitationDays != 7 || profile.App.AppleURL == "" || profile.App.GoogleURL == "" {
+	if profile.Account != account || profile.PartNumber != part1 || profile.InvitationDays != 7 ||
+		profile.App.AppleURL == "" || profile.App.GoogleURL == "" {
 		t.Errorf("the profile of a fresh start: %+v", profile)
 	}
 	pool := r.provider().PartNumbers
-	if len(pool) != 2 || pool[0].PartNumber != part1 || pool[1].PartNumber != part2 || len(pool[0].Available) != 100 || len(pool[1].Available) != 100 {
+	if len(pool) != 2 || pool[0].PartNumber != part1 || pool[1].PartNumber != part2 || len(pool[0].Available) != 100 ||
+		len(pool[1].Available) != 100 {
 		t.Errorf("the pool of a fresh start: %+v", pool)
 	}
 
@@ -49,12 +51,13 @@ func TestReady(t *testing.T) {
 		t.Errorf("after a restart: %+v", got)
 	}
 	r.codeOf(c.HolderID)
-	r.agree()
+	r.expectAgreement()
 
 	// Two runs on one directory would spoil it.
 	second := exec.Command(program())
 	second.Dir, second.Env = root, append(os.Environ(), "LOCAL_DIR="+r.dir)
-	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "in use by another run") || strings.Count(string(out), "\n") != 1 {
+	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "in use by another run") ||
+		strings.Count(string(out), "\n") != 1 {
 		t.Errorf("a second run: %v, %s", err, out)
 	}
 
@@ -62,7 +65,7 @@ func TestReady(t *testing.T) {
 	if r.err != nil {
 		t.Errorf("after Ctrl-C: %v", r.err)
 	}
-	r.gone()
+	r.waitUntilGone()
 }
 
 // The main job, line by line as in the README.
@@ -75,17 +78,19 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 	r.put("/v1/holders/"+holder+"/picture", picture(t), "Content-Type", "image/png").want(204)
 
 	c := r.assign(holder)
-	if c.Stage != "invited" || c.Invitation.Status != "sent" || !strings.HasPrefix(c.MobileID, part1+":") || c.Card.Number == "" {
+	if c.Stage != "invited" || c.Invitation.Status != "sent" || !strings.HasPrefix(c.MobileID, part1+":") ||
+		c.Card.Number == "" {
 		t.Errorf("assigned: %+v", c)
 	}
-	r.agree(holder)
+	r.expectAgreement(holder)
 
 	mails := r.mails(holder)
 	if len(mails) != 1 {
 		t.Fatalf("%d mails", len(mails))
 	}
 	for _, text := range []string{mails[0].HTML, mails[0].Text} {
-		for _, part := range []string{mails[0].Code, "Aimée", "https://apps.apple.com/", "https://play.google.com/store/"} {
+		for _, part := range []string{mails[0].Code, "Aimée", "https://apps.apple.com/",
+			"https://play.google.com/store/"} {
 			if part == "" || !strings.Contains(text, part) {
 				t.Errorf("the mail has no %q:\n%s", part, text)
 			}
@@ -115,19 +120,21 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 		t.Errorf("on phone B: %+v", b)
 	}
 
-	if c = r.delete(c.path()).want(200).credential(); c.Status != "revoked" || c.Stage != "" || c.Provider.State != "synced" {
+	if c = r.delete(c.path()).want(200).credential(); c.Status != "revoked" || c.Stage != "" ||
+		c.Provider.State != "synced" {
 		t.Errorf("deleted: %+v", c)
 	}
 	r.delete(c.path()).want(200)
-	r.agree(holder)
+	r.expectAgreement(holder)
 	if b := r.phone(phoneA).Badges; len(b) != 0 {
 		t.Errorf("still on phone A: %+v", b)
 	}
-	if got := r.told(c); got != "assigned reserved mailed activated revoke" {
+	if got := r.eventNames(c); got != "assigned reserved mailed activated revoke" {
 		t.Errorf("history: %s", got)
 	}
 	last := r.history(c)[4]
-	if last.From != "activated" || last.To != "revoked" || last.Actor.Type != "portal" || last.Actor.ID != "portal" || last.Anomaly || last.Late {
+	if last.From != "activated" || last.To != "revoked" || last.Actor.Type != "portal" || last.Actor.ID != "portal" ||
+		last.Anomaly || last.Late {
 		t.Errorf("the last entry: %+v", last)
 	}
 	r.redeem(phoneB, mails[0].Code).want(409, 410)
@@ -136,7 +143,7 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 	if next := r.assign(r.holder()); next.MobileID == c.MobileID {
 		t.Errorf("%s was given out again", next.MobileID)
 	}
-	r.noDeadLetters()
+	r.expectNoDeadLetters()
 }
 
 func TestASecondCallWithTheSameKeyAssignsNothing(t *testing.T) {
@@ -152,16 +159,17 @@ func TestASecondCallWithTheSameKeyAssignsNothing(t *testing.T) {
 	if n := len(r.mails(holder)); n != 1 {
 		t.Errorf("%d mails", n)
 	}
-	r.agree(holder)
+	r.expectAgreement(holder)
 }
 
 func TestForgedWebhookIsRefusedAndNothingIsOnTheBus(t *testing.T) {
 	t.Parallel()
 	r := shared(t)
-	// Two users nobody has: one a forger tells of, one the provider does.
+	// Two users that do not exist: the forged call names one, the provider names the other.
 	batch := func(user string) []byte {
 		text, err := json.Marshal([]m{{
-			"specversion": "1.0", "id": "0b3c8a4e-" + user, "type": "com.origo.mi.user", "source": "user/" + user, "time": "2026-01-01T00:00:00.000Z",
+			"specversion": "1.0", "id": "0b3c8a4e-" + user, "type": "com.origo.mi.user", "source": "user/" + user,
+			"time":            "2026-01-01T00:00:00.000Z",
 			"datacontenttype": "application/vnd.hidglobal.origo.events.user-2.0+json",
 			"data":            m{"organization_id": "1003233", "userId": user, "status": "USER_UPDATED"},
 		}})
@@ -191,7 +199,7 @@ func TestForgedWebhookIsRefusedAndNothingIsOnTheBus(t *testing.T) {
 	r.post(hook, batch(real), append(none, webhookHeader, webhookSecret)...).want(200)
 	r.settle()
 	about := func(user string) (n int) {
-		for _, e := range r.onBus() {
+		for _, e := range r.busEvents() {
 			if bytes.Contains(e.Detail, []byte(`"`+user+`"`)) {
 				n++
 			}

@@ -49,7 +49,8 @@ func TestNoTokenNoScopeOnEveryRoute(t *testing.T) {
 	t.Parallel()
 	r := shared(t)
 	scopes := []string{"credentials:read", "credentials:write", "profiles:write"}
-	parameters := strings.NewReplacer("{holderId}", "nobody", "{credentialId}", "none", "{profileId}", "nothing", "{account}", "nowhere", "{token}", "none")
+	parameters := strings.NewReplacer("{holderId}", "unknown", "{credentialId}", "none", "{profileId}", "nothing",
+		"{account}", "nowhere", "{token}", "none")
 	public := 0
 	routes := documented(t)
 	for _, x := range routes {
@@ -70,9 +71,11 @@ func TestNoTokenNoScopeOnEveryRoute(t *testing.T) {
 			{"nonsense", "Bearer nonsense", 401},
 			{"another scheme", "Basic " + r.token(), 401},
 			{"an unsigned token", "Bearer " + parts[0] + "." + parts[1] + ".", 401},
-			{"a token of which another was signed", "Bearer " + strings.Split(r.token(x.scope), ".")[0] + "." + parts[1] + "." + strings.Split(r.token(x.scope), ".")[2], 401},
+			{"a token of which another was signed", "Bearer " + strings.Split(r.token(x.scope), ".")[0] + "." +
+				parts[1] + "." + strings.Split(r.token(x.scope), ".")[2], 401},
 			{"the other scopes", "Bearer " + r.token(others...), 403},
-			{"a scope that only looks alike", "Bearer " + r.token(x.scope+"r", "x"+x.scope, strings.ToUpper(x.scope)), 403},
+			{"a scope that only looks alike", "Bearer " + r.token(x.scope+"r", "x"+x.scope, strings.ToUpper(x.scope)),
+				403},
 		} {
 			var body any
 			if x.method != "GET" {
@@ -87,7 +90,8 @@ func TestNoTokenNoScopeOnEveryRoute(t *testing.T) {
 		if x.method != "GET" {
 			body = m{"unknown": true} // nothing comes of it
 		}
-		if a := r.call(x.method, parameters.Replace(x.path), body, "Authorization", "Bearer "+r.token(x.scope)); a.status == 401 || a.status == 403 || a.status >= 500 {
+		if a := r.call(x.method, parameters.Replace(x.path), body, "Authorization",
+			"Bearer "+r.token(x.scope)); a.status == 401 || a.status == 403 || a.status >= 500 {
 			t.Errorf("%s %s with its scope: %d %s", x.method, x.path, a.status, a.body)
 		}
 	}

@@ -6,15 +6,16 @@ import (
 	"time"
 )
 
-// one expects that the holder's one assignment has come to its invitation, once, and that nobody has anything else.
-func (r *run) one(holder string) {
+// expectOneInvitationOnly expects that the holder's one assignment has led to exactly one invitation, and that the
+// provider has reserved nothing else for a holder of ours.
+func (r *run) expectOneInvitationOnly(holder string) {
 	r.t.Helper()
 	r.settle()
-	r.invitedOnce(holder)
-	r.agree()
+	r.expectOneInvitation(holder)
+	r.expectAgreement()
 }
 
-func (r *run) invitedOnce(holder string) {
+func (r *run) expectOneInvitation(holder string) {
 	r.t.Helper()
 	var h struct{ Credentials []credential }
 	r.get("/v1/holders/" + holder).want(200).into(&h)
@@ -22,13 +23,14 @@ func (r *run) invitedOnce(holder string) {
 		r.t.Fatalf("%d credentials: %+v", len(h.Credentials), h.Credentials)
 	}
 	c := h.Credentials[0]
-	if c.Stage != "invited" || c.Invitation.Status != "sent" || c.Invitation.Mails != 1 || c.Provider.State != "synced" {
+	if c.Stage != "invited" || c.Invitation.Status != "sent" || c.Invitation.Mails != 1 ||
+		c.Provider.State != "synced" {
 		r.t.Errorf("%+v", c)
 	}
 	if n := len(r.mails(holder)); n != 1 {
 		r.t.Errorf("%d mails", n)
 	}
-	if got := r.told(c); got != "assigned reserved mailed" {
+	if got := r.eventNames(c); got != "assigned reserved mailed" {
 		r.t.Errorf("history: %s", got)
 	}
 }
@@ -53,21 +55,21 @@ func TestKilledBetweenReservingAndTheAnswer(t *testing.T) {
 	if err := <-cut; err == nil {
 		t.Error("assign was answered, so nothing was held")
 	}
-	r.gone()
+	r.waitUntilGone()
 
-	r.again()
+	r.startAgain()
 	if n := len(r.mails(holder)); n != 0 {
-		t.Fatalf("%d mails before anybody knew the code", n)
+		t.Fatalf("%d mails before we knew the code", n)
 	}
 	r.advance(time.Minute)
 	r.advance(time.Minute)
-	r.one(holder)
+	r.expectOneInvitationOnly(holder)
 	if ids := r.provider().mobileIDs(); len(ids) != 1 {
 		t.Errorf("the provider has reserved %v", ids)
 	}
 	r.redeem("phone", r.codeOf(holder)).want(200)
 	r.settle()
-	r.noDeadLetters()
+	r.expectNoDeadLetters()
 }
 
 func TestMailThrottledForThreeCalls(t *testing.T) {
@@ -76,13 +78,14 @@ func TestMailThrottledForThreeCalls(t *testing.T) {
 	holder := r.holder()
 	r.fault(fault{Service: "ses", Op: "send", Kind: "throttle", Count: 3})
 	c := r.post("/v1/holders/"+holder+"/credentials", m{"profileId": "hq"}).want(202).credential()
-	if c.Stage != "invited" || c.Invitation.Status != "pending" || c.MobileID == "" || len(r.faults()) != 0 || len(r.mails(holder)) != 0 {
+	if c.Stage != "invited" || c.Invitation.Status != "pending" || c.MobileID == "" || len(r.faults()) != 0 ||
+		len(r.mails(holder)) != 0 {
 		t.Errorf("%+v, still ordered: %v", c, r.faults())
 	}
 	r.advance(time.Minute)
 	r.advance(time.Minute)
-	r.one(holder)
-	r.noDeadLetters()
+	r.expectOneInvitationOnly(holder)
+	r.expectNoDeadLetters()
 }
 
 func TestProviderDownForFiveMinutes(t *testing.T) {
@@ -103,8 +106,8 @@ func TestProviderDownForFiveMinutes(t *testing.T) {
 	r.fairWeather()
 	r.advance(time.Minute)
 	r.advance(time.Minute)
-	r.one(holder)
-	r.noDeadLetters()
+	r.expectOneInvitationOnly(holder)
+	r.expectNoDeadLetters()
 }
 
 func TestDatabaseThrottledForAMoment(t *testing.T) {
@@ -113,7 +116,7 @@ func TestDatabaseThrottledForAMoment(t *testing.T) {
 	holder := r.holder()
 	r.fault(fault{Service: "dynamodb", Op: "transact", Kind: "throttle", Count: 2})
 	r.assign(holder)
-	r.one(holder)
+	r.expectOneInvitationOnly(holder)
 }
 
 func TestDatabaseThrottledForLong(t *testing.T) {
@@ -133,13 +136,14 @@ func TestDatabaseThrottledForLong(t *testing.T) {
 	if len(list.Items) != 0 || len(r.mails(holder)) != 0 {
 		t.Errorf("half of a change was written: %+v", list.Items)
 	}
-	r.agree()
+	r.expectAgreement()
 	r.post(path, body, "Idempotency-Key", "k").want(201)
-	r.one(holder)
-	r.noDeadLetters()
+	r.expectOneInvitationOnly(holder)
+	r.expectNoDeadLetters()
 }
 
-// Whatever fails, and whether or not it took effect, the portal does what it is told: it tries later, with the same key.
+// The database fails in each possible way, before or after it has acted. The portal does what a 503 asks of it: it
+// tries again later, with the same key.
 func TestDatabaseInAnyTrouble(t *testing.T) {
 	t.Parallel()
 	r := private(t)
@@ -167,10 +171,10 @@ func TestDatabaseInAnyTrouble(t *testing.T) {
 	r.advance(time.Minute)
 	r.advance(time.Minute)
 	for _, holder := range all {
-		r.invitedOnce(holder)
+		r.expectOneInvitation(holder)
 	}
-	r.agree()
-	r.noDeadLetters()
+	r.expectAgreement()
+	r.expectNoDeadLetters()
 }
 
 // The worst moment: the provider has reserved, its answer is lost, and nothing can be written down.
@@ -199,8 +203,8 @@ func TestDatabaseGoneWhileTheProviderReserves(t *testing.T) {
 	r.post(path, body, "Idempotency-Key", "k").want(200)
 	r.advance(time.Minute)
 	r.advance(time.Minute)
-	r.one(holder)
-	r.noDeadLetters()
+	r.expectOneInvitationOnly(holder)
+	r.expectNoDeadLetters()
 }
 
 func TestBusDown(t *testing.T) {
@@ -212,8 +216,10 @@ func TestBusDown(t *testing.T) {
 
 	r.fault(fault{Service: "events", Op: "publish", Kind: "error", Count: 1 << 20})
 	user := r.provider().Users[0].ID
-	a := r.post("/v1/webhooks/"+account, []byte(`[{"specversion":"1.0","id":"1","type":"com.origo.mi.user","source":"user/`+user+`",
-		"time":"2026-01-01T00:00:00.000Z","data":{"organization_id":"1003233","userId":"`+user+`","status":"USER_UPDATED"}}]`),
+	a := r.post("/v1/webhooks/"+account, []byte(`[{"specversion":"1.0","id":"1","type":"com.origo.mi.user",
+		"source":"user/`+user+`",
+		"time":"2026-01-01T00:00:00.000Z","data":{"organization_id":"1003233","userId":"`+user+`",
+			"status":"USER_UPDATED"}}]`),
 		"Authorization", "", "Content-Type", "application/cloudevents-batch+json", webhookHeader, webhookSecret)
 	if a.want(503).code() != "try_later" {
 		t.Errorf("%s", a.body)
@@ -225,13 +231,13 @@ func TestBusDown(t *testing.T) {
 	r.fairWeather()
 	r.becomes(c, "activated") // the provider has tried again
 	r.settle()
-	r.agree()
-	if got := r.told(c); got != "assigned reserved mailed activated" {
+	r.expectAgreement()
+	if got := r.eventNames(c); got != "assigned reserved mailed activated" {
 		t.Errorf("history: %s", got)
 	}
 	for _, want := range []string{"Credential Assigned", "Credential Activated"} {
 		n := 0
-		for _, e := range r.onBus() {
+		for _, e := range r.busEvents() {
 			if e.DetailType == want {
 				n++
 			}
@@ -240,5 +246,5 @@ func TestBusDown(t *testing.T) {
 			t.Errorf("%q was told %d times", want, n)
 		}
 	}
-	r.noDeadLetters()
+	r.expectNoDeadLetters()
 }

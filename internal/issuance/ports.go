@@ -1,14 +1,13 @@
-// Package issuance is what mobilecred does: assign, end, replace and resend credentials, store profiles and holders, hear what
-// providers report, and sweep up whatever is left. It decides the order of outside calls and writes; what is right to do it asks
-// package credential.
+// Package issuance is what mobilecred does: it assigns, ends, replaces and resends credentials, stores profiles and
+// holders, learns what providers report, and sweeps up whatever is left. It decides the order of outside calls and
+// writes.
 //
-// What belongs here: use cases, and the ports they need. What does not: rules about states (credential), how a store, provider or
-// mailer is spoken to (their adapters), and how people call in (webapi).
+// What belongs here: the use cases, and what they ask of the outside world. What does not: rules about states, which
+// are asked of package credential; what a reading of the provider means (observe); how a store, provider or mailer is
+// spoken to (store, provider and mail with their adapters); and how the portal calls in (webapi).
 package issuance
 
-import (
-	"github.com/mobilecred/mobilecred/internal/store"
-)
+import "github.com/mobilecred/mobilecred/internal/store"
 
 // Store is all of the stored truth that the use cases need.
 type Store interface {

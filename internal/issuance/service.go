@@ -14,8 +14,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// Service carries out the use cases. All fields are required but Providers and Mailer, which only the use cases that act outside
-// need: Assign, Resend, Replace, End, Erase, Refresh and Sweep.
+// Service carries out the use cases. All fields are required but Providers and Mailer, which only the use cases that
+// act outside need: Assign, Resend, Replace, End, Erase, Refresh and Sweep.
 type Service struct {
 	Store     Store
 	Providers provider.Providers
@@ -25,18 +25,19 @@ type Service struct {
 	Log       *slog.Logger
 	// Count raises a metric by one. The names are the Metric constants.
 	Count func(metric string)
-	// Pause waits a random while before a conflicting write is tried again; nil for a few milliseconds of real time.
+	// Pause waits a random while before a conflicting write is tried again, attempt counting from 0; nil for a few
+	// milliseconds of real time.
 	Pause func(ctx context.Context, attempt int) error
 
 	mu        sync.Mutex
-	unapplied map[string]feedStop // by account
+	heldFeeds map[string]heldFeed // by account
 }
 
 // The metrics.
 const (
 	MetricAnomaly     = "Anomalies"
 	MetricFailed      = "FailedCredentials"
-	MetricUnexplained = "UnexplainedReservations" // somebody else's, in a user of ours
+	MetricUnexplained = "UnexplainedReservations" // in a user of ours, made by another system
 	MetricStuck       = "StuckSteps"              // refused RefusalLimit times
 	MetricPoison      = "PoisonItems"
 	MetricLowStock    = "LowStock"
@@ -46,9 +47,9 @@ const conflictTries = 12
 
 var conflictBackoff = backoff.Backoff{First: 10 * time.Millisecond, Most: 640 * time.Millisecond}
 
-// again runs f until it no longer meets a conflict, so that f reads and decides anew each time. After too many conflicts the caller
-// is asked to try later.
-func (s *Service) again(ctx context.Context, f func() error) error {
+// untilNoConflict runs f until it meets no conflict, so that f reads and decides anew each time. After too many
+// conflicts the caller is asked to try later.
+func (s *Service) untilNoConflict(ctx context.Context, f func() error) error {
 	for attempt := range conflictTries {
 		err := f()
 		if !errors.Is(err, store.ErrConflict) {
@@ -58,7 +59,9 @@ func (s *Service) again(ctx context.Context, f func() error) error {
 			return err
 		}
 	}
-	return &credential.Error{Code: credential.CodeTryLater, Detail: "Too many changes at once; nothing was changed.", RetryAfter: 1}
+	return &credential.Error{
+		Code: credential.CodeTryLater, Detail: "Too many changes at once; nothing was changed.", RetryAfter: 1,
+	}
 }
 
 func (s *Service) pause(ctx context.Context, attempt int) error {
@@ -66,6 +69,24 @@ func (s *Service) pause(ctx context.Context, attempt int) error {
 		return s.Pause(ctx, attempt)
 	}
 	return conflictBackoff.Wait(ctx, attempt)
+}
+
+// edit changes the newest version of a row, without a history entry; f returns false to leave it as it is.
+func (s *Service) edit(ctx context.Context, c credential.Credential, f func(c *credential.Credential) bool) error {
+	return s.untilNoConflict(ctx, func() error {
+		newest, err := s.Store.Credential(ctx, c.HolderID, c.ID)
+		if err != nil || !f(&newest) {
+			return err
+		}
+		return s.save(ctx, &newest)
+	})
+}
+
+// save stores a row on the revision it was read with, and raises it.
+func (s *Service) save(ctx context.Context, c *credential.Credential) error {
+	ch := s.begin()
+	*c = ch.row(*c)
+	return ch.commit(ctx)
 }
 
 // holder reads a holder for a command.
@@ -77,8 +98,10 @@ func (s *Service) holder(ctx context.Context, holderID string) (credential.Holde
 	return h, err
 }
 
-// credential reads a holder and one credential of it for a command.
-func (s *Service) credential(ctx context.Context, holderID, credentialID string) (credential.Holder, credential.Credential, error) {
+// credential reads a holder and one of its credentials for a command.
+func (s *Service) credential(
+	ctx context.Context, holderID, credentialID string,
+) (credential.Holder, credential.Credential, error) {
 	h, err := s.holder(ctx, holderID)
 	if err != nil {
 		return h, credential.Credential{}, err

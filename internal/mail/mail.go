@@ -1,8 +1,8 @@
-// Package mail is the port to the mailing of invitations (rule R7): what a letter says, and what can become of it.
+// Package mail is the port for mailing invitations (rule R7): what a letter says, and what can become of it.
 //
-// What belongs here is the one vocabulary for both, which the use cases, the adapters and the tests share. What does not: how a
-// letter is written and sent (ses, beneath), and when it is due, how often it is tried and what its outcome does to a credential
-// (issuance).
+// What belongs here are the words for both, which the use cases, the adapters and the tests share. What does not: how a
+// letter is written and sent (ses, beneath); when it is due, how often it is tried, and what its outcome does to a
+// credential (issuance).
 package mail
 
 import (
@@ -12,7 +12,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
-// Letter is an invitation to be mailed. Its texts come from outside and may hold anything; the adapter makes them safe.
+// Letter is an invitation to be mailed. Its texts were entered in the portal and may hold any character; the adapter
+// makes them safe.
 type Letter struct {
 	HolderFirstName, HolderLastName string
 	To                              string // one bare e-mail address
@@ -29,11 +30,13 @@ type Letter struct {
 
 	Sender credential.Sender
 
-	// HolderID and CredentialID travel as tags, for feedback to name. They say nothing about the person.
+	// HolderID and CredentialID go with the mail as tags, so that reports of bounces can name the credential. They say
+	// nothing about the person.
 	HolderID, CredentialID string
 }
 
-// NewLetter writes what the invitation of a credential says. The holder's own language and time zone come before the profile's.
+// NewLetter returns the letter for the invitation of a credential. The holder's own language and time zone come before
+// the profile's. ExpiresAt is zero when the credential's invitation has no deadline yet.
 func NewLetter(h credential.Holder, p credential.Profile, c credential.Credential) Letter {
 	l := Letter{
 		HolderFirstName: h.FirstName, HolderLastName: h.LastName, To: h.Email,
@@ -55,28 +58,29 @@ func NewLetter(h credential.Holder, p credential.Profile, c credential.Credentia
 // Fate says what became of a letter.
 type Fate int
 
-// The fates. Only InDoubt leaves it open whether the mail is out, so such a letter is never sent again without a wait.
+// The fates. Only InDoubt leaves it open whether the mail was sent; issuance waits before it sends such a letter again.
 const (
 	Sent Fate = iota
 	// Throttled: certainly not sent, and nothing is wrong with the letter. Try later.
 	Throttled
-	// Rejected: certainly not sent, and trying again changes nothing until the operator changes the sender, the address, the profile
-	// or the account.
+	// Rejected: certainly not sent, and another attempt would be rejected too until the operator has changed the
+	// sender, the address, the profile or the account.
 	Rejected
-	// InDoubt: it may have been sent. The answer was lost, late, or a failure inside the mail service.
+	// InDoubt: it may have been sent. The answer was lost or late, or reports a failure inside the mail service.
 	InDoubt
 )
 
 // Outcome is what became of a letter.
 type Outcome struct {
 	Fate Fate
-	// MessageID is the mail service's name for a mail that was sent.
+	// MessageID is the mail service's id for a mail that was sent; empty otherwise.
 	MessageID string
 	// Reason is one word for why it was not, or is in doubt. It never holds an address, a name or a code.
 	Reason string
 }
 
-// Mailer sends invitations. It repeats a letter by itself only when it knows that the one before was not sent.
+// Mailer sends invitations. It tries a letter again only when it knows that the attempt before did not send it. Every
+// failure is an Outcome; Send returns when the context ends.
 type Mailer interface {
 	Send(ctx context.Context, letter Letter) Outcome
 }

@@ -1,8 +1,10 @@
-// Package notify turns the history that leaves through the table's stream into events for the portal and others.
+// Package notify turns history entries, which it gets from the table's stream, into events for the portal and other
+// receivers.
 //
-// What belongs here: which history entry becomes which event, what an event says, and its JSON schema (schemas). What does not:
-// writing history (issuance, through the store's transaction) and the envelope (bus). Nothing is published anywhere else: what is
-// not in the history did not happen, and what is in it leaves at least once.
+// What belongs here: which history entry becomes which event, what an event says, and its JSON schema (schemas). What
+// does not: writing history (issuance, through the store's transaction) and the envelope (bus). No other package
+// publishes what happened to credentials: every event comes from a history entry, and every history entry that becomes
+// an event leaves at least once.
 package notify
 
 import (
@@ -25,7 +27,7 @@ type Publisher interface {
 	Publish(ctx context.Context, entries []bus.Entry) error
 }
 
-// Previous names who lost a mobile ID to the credential of a Credential Assigned.
+// Previous names the holder and credential that lost a mobile ID to the credential of a Credential Assigned event.
 type Previous struct {
 	HolderID     string `json:"holderId"`
 	CredentialID string `json:"credentialId"`
@@ -38,14 +40,15 @@ type Card struct {
 	FacilityCode string `json:"facilityCode"`
 }
 
-// Actor is who caused the change; what the portal only claims stays in the history.
+// Actor is what caused the change. The user for whom the portal claims to act is not sent; the history keeps it.
 type Actor struct {
 	Type credential.ActorType `json:"type"`
 	ID   string               `json:"id"`
 }
 
-// Detail is what every event says; schemas/detail.json is its schema. ID is the same each time the same change is told, and Revision
-// puts the events of one credential in order: streams keep the order of one item, not of many.
+// Detail is the body of every event; schemas/detail.json is its schema. ID is the same each time the same change is
+// sent. Revision puts the events of one credential in order, which streams do not: they keep the order of one item
+// only, and each history entry is an item of its own.
 type Detail struct {
 	ID           string    `json:"id"`
 	Revision     int64     `json:"revision"`
@@ -64,7 +67,7 @@ type Detail struct {
 	Previous     *Previous `json:"previous"`
 }
 
-// The detail types. Each one's schema says what its emission guarantees.
+// The detail types. The schema of each says what a receiver may conclude from it.
 const (
 	CredentialAssigned   = "Credential Assigned"
 	CredentialInvited    = "Credential Invited"
@@ -80,10 +83,10 @@ const (
 	CredentialAnomaly    = "Credential Anomaly"
 )
 
-// reached are the detail types of what a change leads to: a final status, or a stage.
+// reached are the detail types by the final status or the stage that a change leads to.
 var reached = map[string]string{
-	string(credential.StageActivating): CredentialAccepted,
-	string(credential.StageActivated):  CredentialActivated,
+	string(credential.StageActivating):  CredentialAccepted,
+	string(credential.StageActivated):   CredentialActivated,
 	string(credential.StatusDeclined):   CredentialDeclined,
 	string(credential.StatusExpired):    CredentialExpired,
 	string(credential.StatusReassigned): CredentialReassigned,
@@ -93,7 +96,8 @@ var reached = map[string]string{
 	string(credential.StatusFailed):     CredentialFailed,
 }
 
-// DetailType says which event a history entry becomes; empty for what changes nothing anybody else would act on.
+// DetailType returns the detail type of the event that a history entry becomes; empty for an entry that changes nothing
+// a receiver would act on, which becomes no event.
 func DetailType(e credential.HistoryEntry) string {
 	switch {
 	case e.Anomaly:
@@ -108,11 +112,12 @@ func DetailType(e credential.HistoryEntry) string {
 	return reached[e.To]
 }
 
-// DetailOf is what the event of a history entry says.
+// DetailOf returns the body of the event that a history entry becomes.
 func DetailOf(e credential.HistoryEntry) Detail {
 	d := Detail{
-		ID: e.ID, Revision: e.Revision, At: e.At, HolderID: e.HolderID, CredentialID: e.CredentialID, ProfileID: e.ProfileID,
-		Account: e.Account, Event: string(e.Event), From: orNull(e.From), To: e.To, Reason: orNull(e.Reason),
+		ID: e.ID, Revision: e.Revision, At: e.At, HolderID: e.HolderID, CredentialID: e.CredentialID,
+		ProfileID: e.ProfileID,
+		Account:   e.Account, Event: string(e.Event), From: orNull(e.From), To: e.To, Reason: orNull(e.Reason),
 		Actor: Actor{e.Actor.Type, e.Actor.ID},
 	}
 	if e.Mobile != nil {
@@ -132,9 +137,9 @@ func orNull(s string) *string {
 	return &s
 }
 
-// Handler returns what the function notify hands to lambda.Start: it publishes the history entries in a batch of stream records. The
-// sequence number of the first record that could not be told is answered, and Lambda goes on from there; what was published behind
-// it is told twice, under the same id.
+// Handler returns what the function notify hands to lambda.Start: it publishes the history entries in a batch of stream
+// records. It answers with the sequence number of the first record that could not be published, and Lambda delivers the
+// stream again from there. Entries behind it that were already published are then sent twice, under the same id.
 func Handler(publisher Publisher) func(context.Context, events.DynamoDBEvent) (events.DynamoDBEventResponse, error) {
 	return func(ctx context.Context, batch events.DynamoDBEvent) (events.DynamoDBEventResponse, error) {
 		var entries []bus.Entry
@@ -156,19 +161,20 @@ func Handler(publisher Publisher) func(context.Context, events.DynamoDBEvent) (e
 			}
 		}
 		failed := unreadable
-		if told := tell(ctx, publisher, entries); told < len(entries) {
-			failed = sequence[told]
+		if published := publish(ctx, publisher, entries); published < len(entries) {
+			failed = sequence[published]
 		}
 		response := events.DynamoDBEventResponse{BatchItemFailures: []events.DynamoDBBatchItemFailure{}}
 		if failed != "" {
-			response.BatchItemFailures = append(response.BatchItemFailures, events.DynamoDBBatchItemFailure{ItemIdentifier: failed})
+			response.BatchItemFailures = append(response.BatchItemFailures,
+				events.DynamoDBBatchItemFailure{ItemIdentifier: failed})
 		}
 		return response, nil
 	}
 }
 
-// tell publishes entries and returns how many of them, from the first on, are on the bus.
-func tell(ctx context.Context, publisher Publisher, entries []bus.Entry) int {
+// publish publishes entries and returns how many of them, counted from the first to the first gap, are on the bus.
+func publish(ctx context.Context, publisher Publisher, entries []bus.Entry) int {
 	if len(entries) == 0 {
 		return 0
 	}
@@ -184,8 +190,8 @@ func tell(ctx context.Context, publisher Publisher, entries []bus.Entry) int {
 	return 0
 }
 
-// read returns the history entry a record adds; nil for any other record. The event source's filter keeps those away, but a filter
-// is a matter of price and this one of truth.
+// read returns the history entry a record adds; nil for any other record. The filter of the event source keeps such
+// records away, but only to save invocations: what is published must not depend on it.
 func read(record events.DynamoDBEventRecord) (*credential.HistoryEntry, error) {
 	key, ok := record.Change.Keys["sk"]
 	if record.EventName != string(events.DynamoDBOperationTypeInsert) || !ok ||

@@ -24,7 +24,8 @@ var at = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
 
 func entry(event credential.EventKind, from, to string) credential.HistoryEntry {
 	return credential.HistoryEntry{
-		ID: "c1-4", HolderID: "E-1", CredentialID: "c1", ProfileID: "hq", Account: "acme", At: at, Event: event, From: from, To: to,
+		ID: "c1-4", HolderID: "E-1", CredentialID: "c1", ProfileID: "hq", Account: "acme", At: at, Event: event,
+		From: from, To: to,
 		Revision: 4, Mobile: &credential.MobileID{ID: "P:56", Number: "56", Format: "H10301", FacilityCode: "42"},
 		Actor: credential.Actor{Type: credential.ActorPortal, ID: "portal", Claimed: "Jane Operator"},
 	}
@@ -152,13 +153,18 @@ func record(sequence string, e credential.HistoryEntry) events.DynamoDBEventReco
 	s := events.NewStringAttribute
 	return events.DynamoDBEventRecord{EventName: "INSERT", Change: events.DynamoDBStreamRecord{
 		SequenceNumber: sequence,
-		Keys:           map[string]events.DynamoDBAttributeValue{"pk": s("HOLDER#E-1"), "sk": s(fmt.Sprintf("HIST#c1#%010d", e.Revision))},
+		Keys: map[string]events.DynamoDBAttributeValue{"pk": s("HOLDER#E-1"),
+			"sk": s(fmt.Sprintf("HIST#c1#%010d", e.Revision))},
 		NewImage: map[string]events.DynamoDBAttributeValue{
-			"pk": s("HOLDER#E-1"), "sk": s("HIST#c1#0000000004"), "id": s(e.ID), "holderId": s(e.HolderID), "credentialId": s(e.CredentialID),
-			"profileId": s(e.ProfileID), "account": s(e.Account), "at": s("2026-11-23T09:00:00.000Z"), "event": s(string(e.Event)),
-			"from": s(e.From), "to": s(e.To), "revision": events.NewNumberAttribute("4"),
-			"actor":  events.NewMapAttribute(map[string]events.DynamoDBAttributeValue{"type": s("portal"), "id": s("portal")}),
-			"mobile": events.NewMapAttribute(map[string]events.DynamoDBAttributeValue{"id": s("P:56"), "number": s("56")}),
+			"pk": s("HOLDER#E-1"), "sk": s("HIST#c1#0000000004"), "id": s(e.ID), "holderId": s(e.HolderID),
+			"credentialId": s(e.CredentialID),
+			"profileId":    s(e.ProfileID), "account": s(e.Account), "at": s("2026-11-23T09:00:00.000Z"),
+			"event": s(string(e.Event)),
+			"from":  s(e.From), "to": s(e.To), "revision": events.NewNumberAttribute("4"),
+			"actor": events.NewMapAttribute(map[string]events.DynamoDBAttributeValue{"type": s("portal"),
+				"id": s("portal")}),
+			"mobile": events.NewMapAttribute(map[string]events.DynamoDBAttributeValue{"id": s("P:56"),
+				"number": s("56")}),
 		},
 	}}
 }
@@ -172,7 +178,8 @@ func TestABatchGoesOnFromTheFirstRecordThatWasNotTold(t *testing.T) {
 	broken := record("40", activated)
 	broken.Change.NewImage["revision"] = events.NewStringAttribute("four")
 	silent := record("15", entry(credential.EventResent, "invited", "invited"))
-	batch := []events.DynamoDBEventRecord{record("10", activated), silent, other, changed, record("30", activated), broken, record("50", activated)}
+	batch := []events.DynamoDBEventRecord{record("10", activated), silent, other, changed, record("30", activated),
+		broken, record("50", activated)}
 
 	for _, tc := range []struct {
 		name    string
@@ -200,7 +207,8 @@ func TestABatchGoesOnFromTheFirstRecordThatWasNotTold(t *testing.T) {
 			t.Errorf("%s: go on from %q with %d told; want %q, %d", tc.name, got, len(tc.bus.entries), tc.want, tc.told)
 		}
 		for _, e := range tc.bus.entries {
-			if d := e.Detail.(Detail); d.ID != "c1-4" || d.Revision != 4 || d.Card.Number != "56" || !d.At.Equal(at) || !e.Time.Equal(at) {
+			if d := e.Detail.(Detail); d.ID != "c1-4" || d.Revision != 4 || d.Card.Number != "56" || !d.At.Equal(at) ||
+				!e.Time.Equal(at) {
 				t.Errorf("%s: %+v", tc.name, d)
 			}
 		}

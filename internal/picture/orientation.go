@@ -46,8 +46,8 @@ func (o exifOrientation) apply(p *image.RGBA) *image.RGBA {
 	return turned
 }
 
-// orientation reads the orientation from a JPEG's EXIF segment. Whatever is damaged or absent counts as upright: a picture on its
-// side is better than none.
+// orientation reads the orientation from a JPEG's EXIF segment. A segment that is damaged or absent counts as upright:
+// a picture on its side is better than none.
 func orientation(data []byte) exifOrientation {
 	const marker, startOfScan, app1 = 0xff, 0xda, 0xe1
 	for at := 2; at+4 <= len(data); {

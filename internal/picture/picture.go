@@ -1,8 +1,8 @@
-// Package picture turns whatever photograph a portal sends into the one form mobilecred stores: an upright JPEG of at most Side
-// pixels and MaxStored bytes, with no metadata.
+// Package picture turns the photograph that a portal uploads into the one form mobilecred stores: an upright JPEG of at
+// most Side pixels and MaxStored bytes, with no metadata.
 //
-// What belongs here is what needs image decoders, so that only the function that stores pictures links them. What does not: HTTP
-// and storage. The size of an upload and its content type are checked before (webapi).
+// What belongs here is what needs image decoders, so that only the function that stores pictures links them. What does
+// not: HTTP and storage. The size of an upload and its content type are checked before (webapi).
 package picture
 
 import (
@@ -21,21 +21,24 @@ import (
 )
 
 const (
-	// Side is the longest side of a stored picture, in pixels: enough for a badge on any phone, and half of what HID takes.
+	// Side is the longest side of a stored picture, in pixels: enough for a badge on any phone, and half of what HID
+	// takes (up to 1242 by 1242, release notes of Credential Management 3.3.1).
 	Side = 600
 	// MaxStored is what a stored picture stays under, in bytes; half of what an item of the table holds.
 	MaxStored = 200_000
 
-	// A few kilobytes can claim any number of pixels, and all of them are held in memory (a progressive JPEG at up to 15 bytes
-	// each) before the first is scaled.
+	// A few kilobytes can claim any number of pixels, and all of them are held in memory (a progressive JPEG at up to
+	// 15 bytes each) before the first is scaled.
 	maxPixels = 20_000_000
 	maxSide   = 10_000
 )
 
-// Normalize decodes a JPEG or PNG, turns it upright as its EXIF orientation says, scales it down to Side, and encodes it anew; what
-// is transparent becomes white. Hash is the SHA-256 of the result, in hex, and equal for equal uploads. HolderID is left empty.
+// Normalize decodes a JPEG or PNG, turns it upright as its EXIF orientation says, scales it down to Side, and encodes
+// it anew; what is transparent becomes white. Hash is the SHA-256 of the result, in hex, and equal for equal uploads.
+// HolderID is left empty.
 //
-// It refuses with credential.CodeValidationFailed what is neither format, is damaged, or has more than 20 million pixels.
+// It refuses with credential.CodeValidationFailed what is neither format, is damaged, or has more than 20 million
+// pixels.
 func Normalize(data []byte) (credential.Picture, error) {
 	config, format, err := image.DecodeConfig(bytes.NewReader(data))
 	if err != nil || config.Width <= 0 || config.Height <= 0 {
@@ -46,7 +49,8 @@ func Normalize(data []byte) (credential.Picture, error) {
 			Code: "too_large", Detail: "The picture has more than 20 million pixels, or more than 10000 on one side."})
 	}
 	if config.Width*config.Height > maxPixels/8 {
-		// A function keeps its memory between invocations: without this the picture before, long done with, would count double.
+		// A function keeps its memory between invocations. Without this, the picture of the invocation before could
+		// still be in memory beside this one.
 		runtime.GC()
 	}
 	source, _, err := image.Decode(bytes.NewReader(data))
@@ -66,7 +70,8 @@ func Normalize(data []byte) (credential.Picture, error) {
 }
 
 func unreadable() error {
-	return credential.Invalid(credential.FieldError{Code: "invalid_format", Detail: "The body is not a JPEG or PNG picture that can be read whole."})
+	return credential.Invalid(credential.FieldError{Code: "invalid_format",
+		Detail: "The body is not a JPEG or PNG picture that can be read whole."})
 }
 
 // scale copies a picture onto white, no side longer than Side; a smaller one keeps its size.
@@ -86,8 +91,8 @@ func scale(source image.Image) *image.RGBA {
 	return scaled
 }
 
-// encode lowers the quality until the result is small enough, which for Side pixels it always is in the end: the coarsest steps
-// leave less than half a byte for a pixel, even of noise.
+// encode lowers the quality until the result is small enough. A picture of Side by Side pixels always gets there: at
+// the lowest quality even noise takes less than half a byte per pixel.
 func encode(p image.Image) ([]byte, error) {
 	var out bytes.Buffer
 	for quality := 90; ; quality -= 10 {

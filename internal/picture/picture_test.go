@@ -157,7 +157,8 @@ func TestOrientationIsHonoured(t *testing.T) {
 		7: {white, green, blue, red},
 		8: {green, white, red, blue},
 	} {
-		for mark, order := range map[string]binary.AppendByteOrder{"MM\x00*": binary.BigEndian, "II*\x00": binary.LittleEndian} {
+		for mark, order := range map[string]binary.AppendByteOrder{"MM\x00*": binary.BigEndian,
+			"II*\x00": binary.LittleEndian} {
 			p, err := Normalize(withOrientation(encodeJPEG(t, corners(80, 40)), order, mark, o))
 			if err != nil {
 				t.Fatal(err)
@@ -170,7 +171,8 @@ func TestOrientationIsHonoured(t *testing.T) {
 			if b := got.Bounds(); b.Dx() != w || b.Dy() != h {
 				t.Fatalf("orientation %d: got %v", o, b)
 			}
-			for i, at := range []image.Point{{w / 4, h / 4}, {w * 3 / 4, h / 4}, {w / 4, h * 3 / 4}, {w * 3 / 4, h * 3 / 4}} {
+			for i, at := range []image.Point{{w / 4, h / 4}, {w * 3 / 4, h / 4}, {w / 4, h * 3 / 4},
+				{w * 3 / 4, h * 3 / 4}} {
 				if c := got.At(at.X, at.Y); !near(c, want[i]) {
 					t.Errorf("orientation %d (%q): corner %d is %v, want %v", o, mark, i, c, want[i])
 				}
@@ -224,7 +226,8 @@ func TestWhatIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := Normalize(test.data)
 			var refusal *credential.Error
-			if !errors.As(err, &refusal) || refusal.Code != credential.CodeValidationFailed || refusal.Fields[0].Code != test.code {
+			if !errors.As(err, &refusal) || refusal.Code != credential.CodeValidationFailed ||
+				refusal.Fields[0].Code != test.code {
 				t.Errorf("got %v, want %s", err, test.code)
 			}
 		})

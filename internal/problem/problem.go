@@ -1,7 +1,8 @@
 // Package problem turns an error into the problem document (RFC 9457) that a caller of the HTTP API gets.
 //
-// What belongs here is the wording and the status of every code, once, for all functions that answer HTTP, and which errors are
-// refusals a caller can act on. What does not: deciding to refuse (credential, issuance), and reading requests (webapi, webhook).
+// What belongs here is the wording and the status of every code, once, for all functions that answer HTTP, and which
+// errors are refusals a caller can act on. What does not: deciding to refuse (credential, issuance), and reading
+// requests (webapi, webhook).
 package problem
 
 import (
@@ -16,7 +17,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
-// Codes of refusals that only HTTP knows. CodeWrongSecret is for a webhook whose caller does not know the account's secret.
+// Codes of refusals that only HTTP knows. CodeWrongSecret is for a webhook whose caller does not know the account's
+// secret.
 const (
 	CodeMalformedJSON        credential.Code = "malformed_json"
 	CodeTooLarge             credential.Code = "too_large"
@@ -30,7 +32,7 @@ type meaning struct {
 	retryAfter int // seconds, when the error itself does not say
 }
 
-// meanings is the one place that says how a code looks to a caller.
+// meanings is the one place that gives each code its status and title.
 var meanings = map[credential.Code]meaning{
 	CodeMalformedJSON:                   {400, "The body is not one JSON value", 0},
 	CodeWrongSecret:                     {401, "The account's secret is missing or wrong", 0},
@@ -41,7 +43,7 @@ var meanings = map[credential.Code]meaning{
 	credential.CodeImmutable:            {409, "The field cannot be changed any more", 0},
 	credential.CodePartNumberInUse:      {409, "Another profile draws from this part number", 0},
 	credential.CodeNoLicenceLeft:        {409, "The provider has no mobile ID left", 0},
-	credential.CodeEmailInUse:           {409, "The e-mail belongs to somebody else at the provider", 0},
+	credential.CodeEmailInUse:           {409, "The e-mail belongs to another user at the provider", 0},
 	credential.CodeHolderBeingErased:    {409, "The holder is being erased", 0},
 	credential.CodeRevisionMismatch:     {409, "The resource has another revision", 0},
 	CodeTooLarge:                        {413, "The body is too large", 0},
@@ -55,7 +57,7 @@ var meanings = map[credential.Code]meaning{
 	credential.CodeTryLater:             {503, "Not possible at the moment; try again", 5},
 }
 
-// maxFieldErrors keeps an answer to a hopeless body readable.
+// maxFieldErrors keeps the answer to a body with very many errors readable.
 const maxFieldErrors = 100
 
 type problemView struct {
@@ -69,21 +71,22 @@ type problemView struct {
 	CredentialID string           `json:"credentialId,omitempty"`
 }
 
-// fieldErrorView has no pointer when what is wrong is not inside the body: the body as a whole, or a parameter the detail names.
+// fieldErrorView has no pointer when the error is not inside the body: it concerns the body as a whole, or a parameter
+// or header that the detail names.
 type fieldErrorView struct {
 	Pointer string `json:"pointer,omitempty"`
 	Code    string `json:"code"`
 	Detail  string `json:"detail"`
 }
 
-// Fault is a mistake of ours, in words for the log. It answers 500.
+// Fault is a fault in mobilecred itself, described for the log. A caller gets 500 without the description.
 type Fault string
 
 // Error implements error.
 func (f Fault) Error() string { return string(f) }
 
-// Refusal returns the refusal that an error answers with: the *credential.Error in it, CodeInternal for a Fault or a code that is
-// not in the table, and CodeTryLater for any other, which says that something we depend on is unwell.
+// Refusal returns the refusal that an error answers with: the *credential.Error in it, CodeInternal for a Fault or a
+// code that is not in the table, and CodeTryLater for any other error: a service we depend on failed.
 func Refusal(err error) *credential.Error {
 	if r, ok := errors.AsType[*credential.Error](err); ok {
 		if _, known := meanings[r.Code]; known {
@@ -97,8 +100,8 @@ func Refusal(err error) *credential.Error {
 	return credential.Refuse(credential.CodeTryLater, "")
 }
 
-// Answer answers a request with the problem document of an error: by its code when it is a *credential.Error, with one of this
-// package's codes too, and as 503 try_later otherwise. The text of other errors does not leave.
+// Answer answers a request with the problem document of an error, as Refusal reads it. The text of errors that are not
+// a *credential.Error is not part of the answer.
 func Answer(req events.APIGatewayV2HTTPRequest, err error) events.APIGatewayV2HTTPResponse {
 	r := Refusal(err)
 	m := meanings[r.Code]
@@ -125,8 +128,8 @@ func Answer(req events.APIGatewayV2HTTPRequest, err error) events.APIGatewayV2HT
 	return res
 }
 
-// JSON answers with a status and a body; a nil body means none. Personal data must not stay in a cache on the way. It panics at a
-// body that is no JSON, a mistake in the code.
+// JSON answers with a status and a body, nil for none. Caches on the way must not store the answer, since it may hold
+// personal data. It panics when the body cannot be encoded, which is a mistake in the code.
 func JSON(status int, body any) events.APIGatewayV2HTTPResponse {
 	res := events.APIGatewayV2HTTPResponse{StatusCode: status, Headers: map[string]string{"Cache-Control": "no-store"}}
 	if body == nil {

@@ -1,7 +1,7 @@
-// Package telemetry is how functions say what they do: structured logs, and metrics in CloudWatch's embedded format, both as lines
-// of JSON on standard output, which Lambda collects.
+// Package telemetry is how functions say what they do: structured logs, and metrics in CloudWatch's embedded format,
+// both as lines of JSON on standard output, which Lambda collects.
 //
-// What is worth saying belongs to whoever says it. No line may hold a name, an e-mail address, a code or a secret.
+// What is worth saying is decided where it is said. No line may hold a name, an e-mail address, a code or a secret.
 package telemetry
 
 import (
@@ -17,15 +17,18 @@ const Namespace = "mobilecred"
 
 // Logger writes lines of JSON to w, under the name Lambda's log levels look for.
 func Logger(w io.Writer) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && a.Key == slog.TimeKey {
-			a.Key = "timestamp"
-		}
-		if err, ok := a.Value.Any().(error); ok {
-			a.Value = slog.StringValue(err.Error())
-		}
-		return a
-	}}))
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: replace}))
+}
+
+// replace names the time as Lambda does, and writes errors as their text.
+func replace(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		a.Key = "timestamp"
+	}
+	if err, ok := a.Value.Any().(error); ok {
+		a.Value = slog.StringValue(err.Error())
+	}
+	return a
 }
 
 type (

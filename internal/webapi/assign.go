@@ -8,7 +8,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
-// Assigner gives credentials to holders and mails their invitations. Refusals are *credential.Error.
+// Assigner gives credentials to holders and mails their invitations; *issuance.Service does. Refusals are
+// *credential.Error; any other error means that a service it depends on failed.
 type Assigner interface {
 	Assign(context.Context, credential.Assign) (credential.Result, error)
 	Resend(context.Context, credential.Resend) (credential.Result, error)
@@ -30,7 +31,7 @@ func NewAssign(assigner Assigner, now func() time.Time) Handler {
 type assign struct{ Assigner }
 
 func (a assign) assign(ctx context.Context, c *call) (answer, error) {
-	// The holder may come with the call, under this id.
+	// The body may describe the holder, who is then stored under the id in the path.
 	wrong := c.creatable()
 	r, wrongHeaders := c.request()
 	body, hash, err := c.json(false)
@@ -92,7 +93,7 @@ func (a assign) replace(ctx context.Context, c *call) (answer, error) {
 	return c.issued(result), nil
 }
 
-// bare reads a call about an existing credential that needs no body; an empty object is none either.
+// bare reads a call about an existing resource that needs no body. An empty JSON object counts as no body.
 func (c *call) bare() (credential.Request, error) {
 	if err := c.existing(); err != nil {
 		return credential.Request{}, err
@@ -109,7 +110,7 @@ func (c *call) bare() (credential.Request, error) {
 	return r, invalid(wrong, *body.wrong)
 }
 
-// issued answers with a new credential: created when its invitation is out, accepted while that is still to come.
+// issued answers with a new credential: 201 when its invitation was sent, 202 while that is still to come.
 func (c *call) issued(result credential.Result) answer {
 	status := http.StatusCreated
 	if result.Credential.Invitation.Status == credential.InvitationPending {
@@ -122,7 +123,7 @@ func (c *call) issued(result credential.Result) answer {
 	return a
 }
 
-// result answers with a credential after a command, a replay always with 200.
+// result answers with the credential that a command led to; a replay is always 200.
 func (c *call) result(status int, result credential.Result) answer {
 	c.credentialID = result.Credential.ID
 	a := answer{status, viewCredential(result.Credential, result.Holder, c.now), etag(result.Credential.Revision)}

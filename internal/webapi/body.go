@@ -22,7 +22,7 @@ import (
 
 const maxJSON = 64 << 10
 
-// response encodes an answer; an ETag is for If-Match only.
+// response encodes an answer.
 func (a answer) response() events.APIGatewayV2HTTPResponse {
 	res := problem.JSON(a.status, a.body)
 	maps.Copy(res.Headers, a.header)
@@ -55,8 +55,9 @@ func (c *call) contentType() (string, bool) {
 	return media, err == nil && (charset == "" || strings.EqualFold(charset, "utf-8"))
 }
 
-// object walks one object of a JSON body and collects everything that is wrong in it, so that a caller learns all of it at once.
-// Fields are read by name, and done then reports the ones nobody asked for. JSON null counts as absent, an empty text too.
+// object reads one object of a JSON body and collects everything that is wrong in it, so that the portal gets all
+// errors at once. Fields are read by name; done then reports those that were not read. JSON null counts as absent, and
+// so does an empty text.
 type object struct {
 	at     string // JSON pointer
 	fields map[string]any
@@ -64,8 +65,10 @@ type object struct {
 	wrong  *[]credential.FieldError
 }
 
-// json reads the body as one JSON object; an empty body as an empty one if that is allowed. It fails at once on what is no JSON at
-// all: problem.CodeTooLarge, problem.CodeUnsupportedMediaType, problem.CodeMalformedJSON. The second result identifies the value, however it was spaced.
+// json reads the body as one JSON object, and an empty body as an empty object if that is allowed. It returns an error
+// at once when the body is not JSON at all: problem.CodeTooLarge, problem.CodeUnsupportedMediaType,
+// problem.CodeMalformedJSON. The second result is a hash of the value: it is the same for bodies that differ only in
+// white space.
 func (c *call) json(emptyAllowed bool) (*object, string, error) {
 	data, err := c.body(maxJSON)
 	if err != nil {
@@ -76,7 +79,8 @@ func (c *call) json(emptyAllowed bool) (*object, string, error) {
 		return o, "", nil
 	}
 	if media, ok := c.contentType(); !ok || media != "" && media != "application/json" {
-		return nil, "", credential.Refuse(problem.CodeUnsupportedMediaType, "The body has to be application/json in UTF-8.")
+		return nil, "", credential.Refuse(problem.CodeUnsupportedMediaType,
+			"The body has to be application/json in UTF-8.")
 	}
 	if !utf8.Valid(data) || !json.Valid(data) {
 		return nil, "", credential.Refuse(problem.CodeMalformedJSON, "")
@@ -97,8 +101,8 @@ func (c *call) json(emptyAllowed bool) (*object, string, error) {
 	return o, hex.EncodeToString(sum[:]), nil
 }
 
-// read builds the value that comes next, which is known to be valid, and notes names that come twice: encoding/json would let the
-// last one win.
+// read builds the next value, which is known to be valid JSON, and notes field names that are given twice:
+// encoding/json alone would silently take the last one.
 func (o *object) read(d *json.Decoder, at string) any {
 	token, err := d.Token()
 	if err != nil {
@@ -143,13 +147,13 @@ func (o *object) get(name string) any {
 	return o.fields[name]
 }
 
-// rule checks a text; the detail says what is allowed, for people.
+// rule checks a text. Its detail tells the portal's developers what is allowed.
 type rule struct {
 	code, detail string
 	holds        func(string) bool
 }
 
-// text reads a text, trimmed, into a variable that holds the default. It says whether nothing was wrong.
+// text reads a text, trimmed, into a variable that holds the default. It reports whether the field was right.
 func (o *object) text(name string, into *string, allowed rule) bool {
 	value := o.get(name)
 	s, ok := value.(string)
@@ -168,7 +172,8 @@ func (o *object) text(name string, into *string, allowed rule) bool {
 	return true
 }
 
-// required reads a text that must be there. Of what is no object at all that is not said again for each field.
+// required reads a text that must be there. When the value is not an object at all, it does not report each missing
+// field as well.
 func (o *object) required(name string, into *string, allowed rule) {
 	if o.text(name, into, allowed) && *into == "" && o.fields != nil {
 		o.noteField(name, "required", "Must be given.")
@@ -192,7 +197,7 @@ func (o *object) integer(name string, into *int, from, to int) {
 	}
 }
 
-// moment reads an RFC 3339 time, nil when it is absent. The years allowed are those every part of the way can write.
+// moment reads an RFC 3339 time, nil when it is absent. It allows the years that every system involved can write.
 func (o *object) moment(name string) *time.Time {
 	value := o.get(name)
 	if value == nil {
@@ -225,7 +230,7 @@ func (o *object) object(name string) *object {
 	return &object{at: o.at + "/" + escape(name), fields: fields, asked: map[string]bool{}, wrong: o.wrong}
 }
 
-// done notes the fields nobody asked for, those that answers have but requests must not among them.
+// done notes the fields that were not read. Those named in readOnly are fields of answers only, and the note says so.
 func (o *object) done(readOnly ...string) {
 	for _, name := range slices.Sorted(maps.Keys(o.fields)) {
 		switch {
@@ -246,7 +251,8 @@ func invalid(wrong ...[]credential.FieldError) error {
 	return nil
 }
 
-// ifMatch reads the revision an If-Match names, 0 for none. It has to be one of our ETags: neither a list nor *.
+// ifMatch reads the revision that an If-Match names, 0 when there is none. It has to be one of our ETags, not a list
+// and not *.
 func (c *call) ifMatch() (int64, []credential.FieldError) {
 	header, ok := c.header("If-Match")
 	if !ok {
@@ -256,7 +262,9 @@ func (c *call) ifMatch() (int64, []credential.FieldError) {
 	digits, closed := strings.CutSuffix(digits, `"`)
 	revision, err := strconv.ParseInt(digits, 10, 64)
 	if !quoted || !closed || err != nil || revision < 1 || digits[0] == '+' {
-		return 0, []credential.FieldError{{Code: "invalid_format", Detail: `Header If-Match: one ETag as an answer gave it, such as "3".`}}
+		return 0,
+			[]credential.FieldError{{Code: "invalid_format",
+				Detail: `Header If-Match: one ETag as an answer gave it, such as "3".`}}
 	}
 	return revision, nil
 }

@@ -12,7 +12,9 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// Directory stores what the portal describes. Refusals are *credential.Error.
+// Directory stores the profiles, holders and pictures that the portal describes; *issuance.Service does. Refusals are
+// *credential.Error; any other error means that a service it depends on failed. The results are as stored, and created
+// says that there was none of that id before.
 type Directory interface {
 	PutProfile(context.Context, credential.PutProfile) (p credential.Profile, created bool, err error)
 	RetireProfile(ctx context.Context, profileID string, r credential.Request) error
@@ -21,16 +23,18 @@ type Directory interface {
 	RemovePicture(ctx context.Context, holderID string, r credential.Request) error
 }
 
-// Stocks reads how many mobile IDs were left when last seen; store.ErrNotFound when they never were.
+// Stocks reads how many mobile IDs a part number had when the provider was last asked; store.ErrNotFound when it was
+// never asked.
 type Stocks interface {
 	Stock(ctx context.Context, account, partNumber string) (credential.Stock, error)
 }
 
-// NewDirectory returns the API of the function directory. Profiles may name one of the accounts. normalize is picture.Normalize: it
-// is handed in so that only this function links image decoders. NewDirectory panics in a binary without time zones (import
-// time/tzdata).
+// NewDirectory returns the API of the function directory. Profiles may name one of the accounts. normalize is
+// picture.Normalize; it is a parameter so that only the function directory links image decoders. NewDirectory panics in
+// a binary without time zones (import time/tzdata).
 func NewDirectory(
-	store Directory, stocks Stocks, accounts []string, normalize func([]byte) (credential.Picture, error), now func() time.Time,
+	store Directory, stocks Stocks, accounts []string, normalize func([]byte) (credential.Picture, error),
+	now func() time.Time,
 ) Handler {
 	needTimeZones()
 	d := directory{store, stocks, accounts, normalize}
@@ -43,7 +47,8 @@ func NewDirectory(
 	})
 }
 
-// maxPicture stays, as base64, under the 6 MB a function can be sent.
+// maxPicture is in bytes. Encoded as base64, a picture of this size stays under the 6 MB that Lambda passes to a
+// function.
 const maxPicture = 4 << 20
 
 type directory struct {
@@ -118,7 +123,8 @@ func (d directory) putPicture(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	if media, _ := c.contentType(); !slices.Contains([]string{"image/jpeg", "image/png"}, media) {
-		return answer{}, credential.Refuse(problem.CodeUnsupportedMediaType, "The body has to be image/jpeg or image/png.")
+		return answer{}, credential.Refuse(problem.CodeUnsupportedMediaType,
+			"The body has to be image/jpeg or image/png.")
 	}
 	p, err := d.normalize(data)
 	if err != nil {
@@ -144,7 +150,7 @@ func stored(created bool, view any, revision int64) answer {
 	return answer{status, view, etag(revision)}
 }
 
-// stockOf is nil when the stock was never seen.
+// stockOf returns nil when the provider was never asked for the stock.
 func stockOf(ctx context.Context, stocks Stocks, p credential.Profile) (*credential.Stock, error) {
 	stock, err := stocks.Stock(ctx, p.Account, p.PartNumber)
 	if errors.Is(err, store.ErrNotFound) {

@@ -165,7 +165,7 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 		w.do(request{method: "POST", path: "/v1/webhooks/" + account, body: body, wrong: status == 400,
 			header: map[string]string{"X-Webhook-Secret": secret, "Content-Type": "application/cloudevents-batch+json"}}).want(t, status)
 	}
-	batch, err := os.ReadFile("../webhook/testdata/events-batch.json")
+	batch, err := os.ReadFile("../provider/origo/testdata/events-batch.json")
 	if err != nil {
 		t.Fatal(err)
 	}

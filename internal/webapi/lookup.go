@@ -14,17 +14,19 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// Reader reads the truth. Reads of one item return store.ErrNotFound when it is not there, ListCredentials a *credential.Error
-// with CodeInvalidCursor for a cursor it did not give; any other error means the store is unwell.
+// Reader is the part of a store that lookups need. Reads of one item return store.ErrNotFound when it is not there, and
+// ListCredentials a *credential.Error with CodeInvalidCursor for a cursor that it did not return; any other error means
+// that the store failed.
 type Reader interface {
 	Stocks
 	Profile(ctx context.Context, profileID string) (credential.Profile, error)
 	Profiles(ctx context.Context) ([]credential.Profile, error) // by id
 	Holder(ctx context.Context, holderID string) (credential.Holder, error)
 	Credential(ctx context.Context, holderID, credentialID string) (credential.Credential, error)
-	Credentials(ctx context.Context, holderID string) ([]credential.Credential, error)                  // oldest first
-	History(ctx context.Context, holderID, credentialID string) ([]credential.HistoryEntry, error)      // oldest first
-	ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) // and the next cursor, empty at the end
+	Credentials(ctx context.Context, holderID string) ([]credential.Credential, error)             // oldest first
+	History(ctx context.Context, holderID, credentialID string) ([]credential.HistoryEntry, error) // oldest first
+	// and the next cursor, empty at the end
+	ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error)
 }
 
 // NewLookup returns the API of the function lookup: every GET.
@@ -71,7 +73,7 @@ func (l lookup) profile(ctx context.Context, c *call) (answer, error) {
 }
 
 func (l lookup) holder(ctx context.Context, c *call) (answer, error) {
-	h, err := l.known(ctx, c)
+	h, err := l.holderInPath(ctx, c)
 	if err != nil {
 		return answer{}, err
 	}
@@ -82,7 +84,7 @@ func (l lookup) holder(ctx context.Context, c *call) (answer, error) {
 }
 
 func (l lookup) credentials(ctx context.Context, c *call) (answer, error) {
-	h, err := l.known(ctx, c)
+	h, err := l.holderInPath(ctx, c)
 	if err != nil {
 		return answer{}, err
 	}
@@ -90,12 +92,13 @@ func (l lookup) credentials(ctx context.Context, c *call) (answer, error) {
 	return answer{status: http.StatusOK, body: l.views(credentials, h, c.now)}, err
 }
 
-func (l lookup) views(credentials []credential.Credential, h credential.Holder, now time.Time) listView[credentialView] {
+func (l lookup) views(credentials []credential.Credential, h credential.Holder,
+	now time.Time) listView[credentialView] {
 	return list(credentials, func(cr credential.Credential) credentialView { return viewCredential(cr, h, now) })
 }
 
 func (l lookup) credential(ctx context.Context, c *call) (answer, error) {
-	h, err := l.known(ctx, c)
+	h, err := l.holderInPath(ctx, c)
 	if err != nil {
 		return answer{}, err
 	}
@@ -107,7 +110,7 @@ func (l lookup) credential(ctx context.Context, c *call) (answer, error) {
 }
 
 func (l lookup) history(ctx context.Context, c *call) (answer, error) {
-	h, err := l.known(ctx, c)
+	h, err := l.holderInPath(ctx, c)
 	if err != nil {
 		return answer{}, err
 	}
@@ -136,7 +139,8 @@ func (l lookup) page(ctx context.Context, c *call) (answer, error) {
 	}
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	// What the provider owes depends on the holder too. An erased one owes nothing, so its zero value will do.
+	// Whether a credential is in step with the provider also depends on its holder. For an erased holder the zero value
+	// will do: nothing is pending for one.
 	holders := make([]credential.Holder, len(ids))
 	err = each(len(ids), func(i int) (err error) {
 		if holders[i], err = l.Holder(ctx, ids[i]); errors.Is(err, store.ErrNotFound) {
@@ -152,7 +156,8 @@ func (l lookup) page(ctx context.Context, c *call) (answer, error) {
 	return answer{status: http.StatusOK, body: views}, err
 }
 
-// page reads the query of the list. Unknown parameters are refused, or a filter with a typing error would show everything.
+// page reads the query of the list. Unknown parameters are refused, since a filter with a typing error would otherwise
+// list everything.
 func (c *call) page() (credential.Page, error) {
 	page := credential.Page{Limit: 50}
 	var wrong []credential.FieldError
@@ -190,8 +195,9 @@ func (c *call) page() (credential.Page, error) {
 	return page, invalid(wrong)
 }
 
-// known returns the holder a path names. Whatever else is left of one that was erased is not shown.
-func (l lookup) known(ctx context.Context, c *call) (credential.Holder, error) {
+// holderInPath returns the holder a path names. The credentials of an erased holder stay in the table, but are no
+// longer shown.
+func (l lookup) holderInPath(ctx context.Context, c *call) (credential.Holder, error) {
 	if err := c.existing(); err != nil {
 		return credential.Holder{}, err
 	}

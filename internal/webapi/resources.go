@@ -9,7 +9,8 @@ func newProfile() credential.Profile {
 	return credential.Profile{
 		App: credential.App{
 			Name: "HID Mobile Access",
-			// A search, not a number: sources disagree on the app's, and a wrong one would lead to somebody else's app.
+			// A search, not the app's number in the store: sources disagree on the number, and a wrong one would lead
+			// to another app.
 			AppleURL:  "https://apps.apple.com/search?term=HID%20Mobile%20Access",
 			GoogleURL: "https://play.google.com/store/apps/details?id=com.hidglobal.mobilekeys.android.v3",
 		},
@@ -51,7 +52,8 @@ func (o *object) profile(accounts []string) credential.Profile {
 	return p
 }
 
-// holder reads a person. First name, last name and e-mail may be missing: who has no credential needs none (R1).
+// holder reads a person. First name, last name and e-mail may be missing: a holder needs them only once a credential is
+// assigned (R1).
 func (o *object) holder() credential.Holder {
 	kind := string(credential.Cardholder)
 	var h credential.Holder

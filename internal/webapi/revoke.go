@@ -8,7 +8,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
-// Ender ends credentials and erases holders. Refusals are *credential.Error.
+// Ender ends credentials and erases holders; *issuance.Service does. Refusals are *credential.Error; any other error
+// means that a service it depends on failed.
 type Ender interface {
 	End(context.Context, credential.End) (credential.Result, error)
 	Erase(ctx context.Context, holderID string, r credential.Request) error
@@ -34,7 +35,8 @@ func (e revoke) end(reason credential.EndReason) operation {
 		if err != nil {
 			return answer{}, err
 		}
-		result, err := e.End(ctx, credential.End{Request: r, HolderID: c.holderID, CredentialID: c.credentialID, Reason: reason})
+		result, err := e.End(ctx, credential.End{Request: r, HolderID: c.holderID, CredentialID: c.credentialID,
+			Reason: reason})
 		if err != nil {
 			return answer{}, err
 		}

@@ -6,9 +6,10 @@ import (
 	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
-// The JSON of answers. What a portal describes is empty when it did not say; what becomes known in time is null until then.
+// The JSON of answers. A field that the portal may describe is an empty text when it did not; a field that becomes
+// known later is null until then.
 
-// utc is how every time leaves: UTC, milliseconds.
+// utc brings a time into the form of all answers: UTC, in whole milliseconds.
 func utc(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
 func utcOrNull(t *time.Time) *time.Time {
@@ -65,7 +66,8 @@ type profileView struct {
 func viewProfile(p credential.Profile, stock *credential.Stock) profileView {
 	v := profileView{
 		ID: p.ID, Name: p.Name, Description: p.Description, Account: p.Account, PartNumber: p.PartNumber, App: p.App,
-		InvitationDays: p.InvitationDays, Locale: p.Locale, TimeZone: p.TimeZone, Sender: p.Sender, LowStock: p.LowStock, Retired: p.Retired,
+		InvitationDays: p.InvitationDays, Locale: p.Locale, TimeZone: p.TimeZone, Sender: p.Sender,
+		LowStock: p.LowStock, Retired: p.Retired,
 	}
 	if stock != nil {
 		v.Stock = &stockView{stock.Available, utc(stock.AsOf)}
@@ -89,7 +91,8 @@ type holderView struct {
 
 func viewHolder(h credential.Holder) holderView {
 	return holderView{
-		ID: h.ID, Kind: h.Kind, FirstName: h.FirstName, LastName: h.LastName, Email: h.Email, Locale: h.Locale, TimeZone: h.TimeZone,
+		ID: h.ID, Kind: h.Kind, FirstName: h.FirstName, LastName: h.LastName, Email: h.Email, Locale: h.Locale,
+		TimeZone:   h.TimeZone,
 		ValidUntil: utcOrNull(h.ValidUntil), HasPicture: h.PictureHash != "", Erasing: h.Erasing,
 	}
 }
@@ -152,7 +155,8 @@ func viewCredential(c credential.Credential, h credential.Holder, now time.Time)
 		Status: c.Status, StatusReason: orNull(c.Reason), Stage: orNull(c.Stage),
 		Invitation: invitationView{
 			Status: c.Invitation.Status, CodeHint: orNull(c.Invitation.CodeHint), SentTo: orNull(c.Invitation.SentTo),
-			SentAt: utcOrNull(c.Invitation.SentAt), ExpiresAt: utcOrNull(c.Invitation.ExpiresAt), Mails: c.Invitation.Mails,
+			SentAt: utcOrNull(c.Invitation.SentAt), ExpiresAt: utcOrNull(c.Invitation.ExpiresAt),
+			Mails: c.Invitation.Mails,
 		},
 		ActivatedAt: utcOrNull(c.ActivatedAt),
 		Provider:    providerView{c.Account, state, orNull(lastError)},

@@ -1,10 +1,11 @@
-// Package webapi is the HTTP API: it turns API Gateway's events (payload format 2.0) into the use cases' commands and their results
-// into answers.
+// Package webapi is the HTTP API: it turns API Gateway's events (payload format 2.0) into the use cases' commands and
+// their results into answers.
 //
-// What belongs here: routes, reading and checking requests, the JSON of resources, problem documents, and one audit line per
-// operation. What does not: deciding anything about credentials, and knowing a store or a provider. Handlers declare the few
-// methods they need, so a function that only looks things up links nothing else; what only one function needs (decoding pictures)
-// is handed in. The document of the API is in the sub-package openapi, which no function links.
+// What belongs here: routes, reading and checking requests, the JSON of resources, problem documents, and one audit
+// line per operation. What does not: deciding anything about credentials, and knowing a store or a provider. Each
+// handler declares the few methods it needs, so that a function which only reads links nothing else; what only one
+// function needs (decoding pictures) is passed to it. The API's document is in the sub-package openapi, which no
+// function links.
 package webapi
 
 import (
@@ -25,10 +26,10 @@ import (
 	"github.com/mobilecred/mobilecred/internal/problem"
 )
 
-// Handler is what a function hands to lambda.Start. Its error is always nil: every outcome is an answer.
+// Handler is what a function passes to lambda.Start. Its error is always nil, because every failure is an answer too.
 type Handler = func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error)
 
-// call is one request on its way through an operation, which fills in what the audit line names.
+// call is one request. The operation that serves it fills in the ids that the audit line names.
 type call struct {
 	req events.APIGatewayV2HTTPRequest
 	now time.Time
@@ -36,7 +37,7 @@ type call struct {
 	holderID, credentialID, profileID string
 }
 
-// answer is what an operation returns when nothing is wrong; a nil body means none.
+// answer is what an operation returns on success; a nil body means that the answer has none.
 type answer struct {
 	status int
 	body   any
@@ -45,10 +46,11 @@ type answer struct {
 
 type operation func(context.Context, *call) (answer, error)
 
-// serve runs the operation of a route key such as "GET /v1/profiles". Whatever happens, it answers, and writes one audit line: ids
-// and outcome, never names, bodies, keys or tokens.
+// serve runs the operation of a route key such as "GET /v1/profiles". It always answers, also after a panic, and always
+// writes one audit line: ids and outcome, never names, bodies, keys or tokens.
 func serve(now func() time.Time, routes map[string]operation) Handler {
-	return func(ctx context.Context, req events.APIGatewayV2HTTPRequest) (res events.APIGatewayV2HTTPResponse, _ error) {
+	return func(ctx context.Context, req events.APIGatewayV2HTTPRequest) (res events.APIGatewayV2HTTPResponse,
+		_ error) {
 		c := &call{req: req, now: now()}
 		var err error
 		defer func() {
@@ -71,7 +73,8 @@ func (c *call) run(ctx context.Context, routes map[string]operation) (answer, er
 	if !ok {
 		return answer{}, problem.Fault("the template routes here what this function does not do")
 	}
-	// The gateway lets nobody in without a token. Should a route ever be deployed without its authorizer, it stays shut.
+	// The gateway refuses calls without a token. Should a route ever be deployed without its authorizer, this refuses
+	// them.
 	if c.claims() == nil {
 		return answer{}, problem.Fault("the template has no authorizer on this route")
 	}
@@ -110,13 +113,13 @@ func (c *call) audit(ctx context.Context, status int, err error, took time.Durat
 	slog.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// panicked names only the type of a panic: its value may quote what was being handled.
+// panicked names only the type of a panic's value: the value may quote personal data.
 func panicked(p any) error {
 	return problem.Fault(fmt.Sprintf("panic of type %T\n%s", p, debug.Stack()))
 }
 
-// unexpected describes an error that is no refusal, by its types and the code of a service it carries. Its text stays out: it may
-// quote keys or values.
+// unexpected describes an error that is not a refusal for the log: the types of the errors it wraps, and a service's
+// code. It leaves out their text, which may quote keys or values.
 func unexpected(err error) string {
 	var words []string
 	for err != nil {
@@ -150,7 +153,7 @@ func (c *call) claims() map[string]string {
 	return nil
 }
 
-// header finds a request header whatever its case; several of one name arrive joined by commas.
+// header finds a request header by its name, in upper or lower case. Several of one name arrive joined by commas.
 func (c *call) header(name string) (string, bool) {
 	for k, v := range c.req.Headers {
 		if strings.EqualFold(k, name) {
@@ -164,7 +167,8 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 const idRule = "1 to 64 letters, digits, dots, underscores and hyphens."
 
-// existing reads the ids in the path of something that has to exist. One that no id looks like is not there (missing).
+// existing reads the ids in the path of a resource that has to exist. An id that breaks the rule for ids is answered as
+// one that does not exist.
 func (c *call) existing() error {
 	for _, p := range c.pathIDs() {
 		id, present := c.req.PathParameters[p.name]
@@ -179,7 +183,7 @@ func (c *call) existing() error {
 	return nil
 }
 
-// creatable reads the ids in the path of something the call may create, under that very id.
+// creatable reads the ids in the path of a resource that the call may create under that id.
 func (c *call) creatable() []credential.FieldError {
 	var wrong []credential.FieldError
 	for _, p := range c.pathIDs() {
@@ -187,7 +191,8 @@ func (c *call) creatable() []credential.FieldError {
 		switch {
 		case !present:
 		case !idPattern.MatchString(id):
-			wrong = append(wrong, credential.FieldError{Code: "invalid_format", Detail: "Path parameter " + p.name + ": " + idRule})
+			wrong = append(wrong, credential.FieldError{Code: "invalid_format", Detail: "Path parameter " + p.name +
+				": " + idRule})
 		default:
 			*p.into = id
 		}
@@ -209,7 +214,8 @@ func (c *call) pathIDs() []pathID {
 	}
 }
 
-// request reads who calls, and for a POST the Idempotency-Key. PayloadHash is left to the body's reader.
+// request reads the caller from the token and headers and, for a POST, the Idempotency-Key. The caller of request sets
+// PayloadHash once it has read the body.
 func (c *call) request() (credential.Request, []credential.FieldError) {
 	r := credential.Request{
 		Actor: credential.Actor{Type: credential.ActorPortal, ID: c.claims()["sub"]},
@@ -217,21 +223,25 @@ func (c *call) request() (credential.Request, []credential.FieldError) {
 	}
 	var wrong []credential.FieldError
 	if claimed, ok := c.header("Mobilecred-Actor"); ok {
-		if !utf8.ValidString(claimed) || utf8.RuneCountInString(claimed) > 128 || strings.ContainsFunc(claimed, unicode.IsControl) {
-			wrong = append(wrong, credential.FieldError{Code: "invalid_format", Detail: "Header Mobilecred-Actor: at most 128 characters, no control characters."})
+		if !utf8.ValidString(claimed) || utf8.RuneCountInString(claimed) > 128 ||
+			strings.ContainsFunc(claimed, unicode.IsControl) {
+			wrong = append(wrong, credential.FieldError{Code: "invalid_format",
+				Detail: "Header Mobilecred-Actor: at most 128 characters, no control characters."})
 		}
 		r.Actor.Claimed = claimed
 	}
 	if key, ok := c.header("Idempotency-Key"); ok && strings.HasPrefix(c.req.RouteKey, "POST ") {
-		if len(key) < 1 || len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
-			wrong = append(wrong, credential.FieldError{Code: "invalid_format", Detail: "Header Idempotency-Key: 1 to 255 printable ASCII characters."})
+		if len(key) < 1 || len(key) > 255 ||
+			strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
+			wrong = append(wrong, credential.FieldError{Code: "invalid_format",
+				Detail: "Header Idempotency-Key: 1 to 255 printable ASCII characters."})
 		}
 		r.Key = key
 	}
 	return r, wrong
 }
 
-// route is the route key with the ids filled in, whichever way the path spelled them.
+// route is the route key with the ids filled in. Ids are decoded, so two spellings of one path give the same route.
 func (c *call) route() string {
 	route := c.req.RouteKey
 	for _, p := range c.pathIDs() {

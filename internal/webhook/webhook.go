@@ -1,8 +1,9 @@
-// Package webhook receives what providers send: it checks that a call comes from the account's provider, translates its events into
-// neutral facts, and puts them on the bus.
+// Package webhook receives what providers send: it checks that a call comes from the account's provider, translates its
+// events into neutral facts, and puts them on the bus.
 //
-// What belongs here is trust and delivery. What does not: what an event means (provider/origo), and what follows from it, which is
-// for cleanup, after it has asked the provider itself. Nothing is stored.
+// What belongs here is checking the caller and delivering the events. What does not: what an event means
+// (provider/origo), and what follows from it: the function cleanup decides that after it has asked the provider itself.
+// Nothing is stored.
 package webhook
 
 import (
@@ -37,8 +38,8 @@ const (
 
 const (
 	maxBody = 1 << 20
-	// maxTold bounds the lines and counts that one batch of nonsense can cause.
-	maxTold = 50
+	// maxReported bounds the log lines and counts that one batch of unusable events can cause.
+	maxReported = 50
 )
 
 // Accounts finds an account by its name; *accounts.Secrets does.
@@ -64,15 +65,18 @@ type result struct {
 	Rejected int `json:"rejected"`
 }
 
-// Handle answers one call; its error is always nil. 200 says that every usable event of the batch is on the bus, and how many could not
-// be used; 401 that the caller is not who sends for this account, or that there is no such account, which look the same; 400 that
-// the body is no batch, 413 that it is over 1 MB; 503 that not all of it is on the bus: it should be sent again.
-func (h *Handler) Handle(ctx context.Context, req events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+// Handle answers one call; its error is always nil. 200 says that every usable event of the batch is on the bus, and
+// how many could not be used. 401 says that the caller does not know the account's secret, or that there is no such
+// account; the two look the same. 400: the body is not a batch of events. 413: it is over 1 MB. 503: not every event is
+// on the bus, and the provider should send the batch again.
+func (h *Handler) Handle(ctx context.Context, req events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse,
+	error) {
 	done, err := h.receive(ctx, req)
 	if err != nil {
 		var refused *credential.Error
 		if !errors.As(err, &refused) {
-			h.Log.ErrorContext(ctx, "webhook not taken", "account", plain(req.PathParameters["account"]), "error", err)
+			h.Log.ErrorContext(ctx, "webhook not taken", "account",
+				loggable(req.PathParameters["account"]), "error", err)
 		}
 		return problem.Answer(req, err), nil
 	}
@@ -90,9 +94,9 @@ func (h *Handler) receive(ctx context.Context, req events.APIGatewayV2HTTPReques
 	if err != nil && !errors.Is(err, accounts.ErrUnknown) {
 		return result{}, err
 	}
-	if !genuine(account, req.Headers) {
+	if !hasSecret(account, req.Headers) {
 		h.Count(Forged)
-		h.Log.WarnContext(ctx, "forged webhook", "account", plain(name))
+		h.Log.WarnContext(ctx, "forged webhook", "account", loggable(name))
 		return result{}, credential.Refuse(problem.CodeWrongSecret, "")
 	}
 	body := []byte(req.Body)
@@ -106,11 +110,13 @@ func (h *Handler) receive(ctx context.Context, req events.APIGatewayV2HTTPReques
 	}
 	users, rejected, err := origo.Translate(account.Name, body)
 	if err != nil {
-		return result{}, credential.Refuse(problem.CodeMalformedJSON, "The body is neither a batch of CloudEvents nor a single one.")
+		return result{}, credential.Refuse(problem.CodeMalformedJSON,
+			"The body is neither a batch of CloudEvents nor a single one.")
 	}
-	for _, r := range rejected[:min(len(rejected), maxTold)] {
+	for _, r := range rejected[:min(len(rejected), maxReported)] {
 		h.Count(Rejected)
-		h.Log.WarnContext(ctx, "event rejected", "account", account.Name, "type", r.Type, "id", r.ID, "reason", r.Reason)
+		h.Log.WarnContext(ctx, "event rejected", "account", account.Name, "type", r.Type, "id", r.ID,
+			"reason", r.Reason)
 	}
 	done := result{Accepted: count(users), Rejected: len(rejected)}
 	var entries []bus.Entry
@@ -123,7 +129,8 @@ func (h *Handler) receive(ctx context.Context, req events.APIGatewayV2HTTPReques
 	if err := h.Bus.Publish(ctx, entries); err != nil {
 		return result{}, err
 	}
-	h.Log.InfoContext(ctx, "webhook taken", "account", account.Name, "users", len(users), "accepted", done.Accepted, "rejected", done.Rejected)
+	h.Log.InfoContext(ctx, "webhook taken", "account", account.Name, "users", len(users), "accepted", done.Accepted,
+		"rejected", done.Rejected)
 	return done, nil
 }
 
@@ -134,9 +141,10 @@ func count(users []provider.UserFacts) (n int) {
 	return n
 }
 
-// genuine says whether the headers hold one of the account's secrets. It takes the same time whatever they hold, and for the zero
-// Account, which is what a name of no account stands for.
-func genuine(account accounts.Account, headers map[string]string) bool {
+// hasSecret says whether the headers hold one of the account's secrets. It takes the same time for right and wrong
+// secrets, and for the zero Account, which stands for an unknown name: a caller cannot find out by the time which
+// accounts there are.
+func hasSecret(account accounts.Account, headers map[string]string) bool {
 	var given string
 	for name, value := range headers {
 		if strings.EqualFold(name, account.WebhookHeader) {
@@ -157,8 +165,9 @@ func genuine(account accounts.Account, headers map[string]string) bool {
 
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// plain lets only what can be the name of an account into the log.
-func plain(name string) string {
+// loggable returns a name if it can be that of an account, and nothing else: a caller without the secret can put any
+// text in the path.
+func loggable(name string) string {
 	if !idPattern.MatchString(name) {
 		return ""
 	}

@@ -34,9 +34,11 @@ type world struct {
 }
 
 func newWorld() *world {
-	w := &world{counted: map[string]int{}, account: accounts.Account{Name: "acme-origo", Type: accounts.Origo, WebhookHeader: "X-Webhook-Secret",
+	w := &world{counted: map[string]int{}, account: accounts.Account{Name: "acme-origo", Type: accounts.Origo,
+		WebhookHeader:  "X-Webhook-Secret",
 		WebhookSecrets: []credential.Secret{"CANARY-current-secret", "CANARY-previous-secret"}}}
-	w.Handler = webhook.Handler{Accounts: w, Bus: w, Count: func(name string) { w.counted[name]++ }, Log: slog.New(slog.NewJSONHandler(&w.log, nil))}
+	w.Handler = webhook.Handler{Accounts: w, Bus: w, Count: func(name string) { w.counted[name]++ },
+		Log: slog.New(slog.NewJSONHandler(&w.log, nil))}
 	return w
 }
 
@@ -61,22 +63,25 @@ func (w *world) Publish(_ context.Context, entries []bus.Entry) error {
 }
 
 func post(body string) events.APIGatewayV2HTTPRequest {
-	req := events.APIGatewayV2HTTPRequest{RouteKey: "POST /v1/webhooks/{account}", PathParameters: map[string]string{"account": "acme-origo"},
-		Headers: map[string]string{"x-webhook-secret": "CANARY-current-secret", "content-type": "application/cloudevents-batch+json"}, Body: body}
+	req := events.APIGatewayV2HTTPRequest{RouteKey: "POST /v1/webhooks/{account}",
+		PathParameters: map[string]string{"account": "acme-origo"},
+		Headers: map[string]string{"x-webhook-secret": "CANARY-current-secret",
+			"content-type": "application/cloudevents-batch+json"}, Body: body}
 	req.RequestContext.RequestID = "r-1"
 	return req
 }
 
 func batch(t *testing.T) string {
 	t.Helper()
-	data, err := os.ReadFile("testdata/events-batch.json")
+	data, err := os.ReadFile("../provider/origo/testdata/events-batch.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(data)
 }
 
-// ask returns the status and the code of a problem, or the body of a success, and checks that neither answer nor log tells a secret.
+// ask returns the status and the code of a problem, or the body of a success, and checks that neither answer nor log
+// tells a secret.
 func (w *world) ask(t *testing.T, req events.APIGatewayV2HTTPRequest) (int, string) {
 	t.Helper()
 	res, err := w.Handle(t.Context(), req)
@@ -98,7 +103,8 @@ func (w *world) ask(t *testing.T, req events.APIGatewayV2HTTPRequest) (int, stri
 		Code      string
 		RequestID string
 	}
-	if res.Headers["Content-Type"] != "application/problem+json" || json.Unmarshal([]byte(res.Body), &problem) != nil || problem.RequestID != "r-1" {
+	if res.Headers["Content-Type"] != "application/problem+json" || json.Unmarshal([]byte(res.Body), &problem) != nil ||
+		problem.RequestID != "r-1" {
 		t.Errorf("%d is no problem document: %v %s", res.StatusCode, res.Headers, res.Body)
 	}
 	if (res.StatusCode == 503) != (res.Headers["Retry-After"] != "") {
@@ -112,14 +118,17 @@ func TestBatchIsOnTheBusOneEntryForEachUser(t *testing.T) {
 	encoded.IsBase64Encoded = true
 	previous := post(batch(t))
 	previous.Headers = map[string]string{"X-WEBHOOK-SECRET": "CANARY-previous-secret"}
-	for name, req := range map[string]events.APIGatewayV2HTTPRequest{"as text": post(batch(t)), "as base64": encoded, "with the previous secret": previous} {
+	for name, req := range map[string]events.APIGatewayV2HTTPRequest{"as text": post(batch(t)), "as base64": encoded,
+		"with the previous secret": previous} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			if status, body := w.ask(t, req); status != 200 || body != `{"accepted":5,"rejected":0}` {
 				t.Fatal(status, body)
 			}
-			if len(w.published) != 2 || w.published[0].UserID != "103367" || len(w.published[0].Facts) != 4 || w.published[1].UserID != "" ||
-				w.published[1].Facts[0].MobileID != "MID-SUB-CRD_FTPN_1001:56" || w.published[0].Account != "acme-origo" {
+			if len(w.published) != 2 || w.published[0].UserID != "103367" || len(w.published[0].Facts) != 4 ||
+				w.published[1].UserID != "" ||
+				w.published[1].Facts[0].MobileID != "MID-SUB-CRD_FTPN_1001:56" ||
+				w.published[0].Account != "acme-origo" {
 				t.Errorf("%+v", w.published)
 			}
 			if len(w.counted) != 0 {
@@ -129,14 +138,17 @@ func TestBatchIsOnTheBusOneEntryForEachUser(t *testing.T) {
 	}
 }
 
-const event = `{"specversion":"1.0","id":"e-1","type":"com.origo.mi.user","data":{"userId":"5","status":"USER_UPDATED"}}`
+const event = `{"specversion":"1.0","id":"e-1","type":"com.origo.mi.user","data":{"userId":"5",
+	"status":"USER_UPDATED"}}`
 
 func TestSingleEventAndEmptyBatch(t *testing.T) {
 	w := newWorld()
-	if status, body := w.ask(t, post(event)); status != 200 || body != `{"accepted":1,"rejected":0}` || len(w.published) != 1 {
+	if status, body := w.ask(t, post(event)); status != 200 || body != `{"accepted":1,"rejected":0}` ||
+		len(w.published) != 1 {
 		t.Error(status, body, w.published)
 	}
-	if status, body := w.ask(t, post("[]")); status != 200 || body != `{"accepted":0,"rejected":0}` || len(w.published) != 1 {
+	if status, body := w.ask(t, post("[]")); status != 200 || body != `{"accepted":0,"rejected":0}` ||
+		len(w.published) != 1 {
 		t.Error(status, body, w.published)
 	}
 }
@@ -151,7 +163,10 @@ func TestBadWebhooks(t *testing.T) {
 		return with(func(r *events.APIGatewayV2HTTPRequest) { r.Headers = headers })
 	}
 	to := func(account string) events.APIGatewayV2HTTPRequest {
-		return with(func(r *events.APIGatewayV2HTTPRequest) { r.PathParameters = map[string]string{"account": account} })
+		return with(func(r *events.APIGatewayV2HTTPRequest) {
+			r.PathParameters = map[string]string{
+				"account": account}
+		})
 	}
 	for _, tt := range []struct {
 		name   string
@@ -162,10 +177,14 @@ func TestBadWebhooks(t *testing.T) {
 		{"no header", header(nil), 401, "wrong_secret"},
 		{"empty header", header(map[string]string{"x-webhook-secret": ""}), 401, "wrong_secret"},
 		{"wrong secret", header(map[string]string{"x-webhook-secret": "wrong"}), 401, "wrong_secret"},
-		{"beginning of the secret", header(map[string]string{"x-webhook-secret": "CANARY-current-secre"}), 401, "wrong_secret"},
-		{"secret and more", header(map[string]string{"x-webhook-secret": "CANARY-current-secret "}), 401, "wrong_secret"},
-		{"secret twice", header(map[string]string{"x-webhook-secret": "CANARY-current-secret,CANARY-current-secret"}), 401, "wrong_secret"},
-		{"secret in another header", header(map[string]string{"authorization": "CANARY-current-secret"}), 401, "wrong_secret"},
+		{"beginning of the secret", header(map[string]string{"x-webhook-secret": "CANARY-current-secre"}), 401,
+			"wrong_secret"},
+		{"secret and more", header(map[string]string{"x-webhook-secret": "CANARY-current-secret "}), 401,
+			"wrong_secret"},
+		{"secret twice", header(map[string]string{"x-webhook-secret": "CANARY-current-secret,CANARY-current-secret"}),
+			401, "wrong_secret"},
+		{"secret in another header", header(map[string]string{"authorization": "CANARY-current-secret"}), 401,
+			"wrong_secret"},
 		{"other case", header(map[string]string{"x-webhook-secret": "canary-current-secret"}), 401, "wrong_secret"},
 		{"its digest", header(map[string]string{"x-webhook-secret": string(make([]byte, 32))}), 401, "wrong_secret"},
 		{"unknown account", to("other"), 401, "wrong_secret"},
@@ -185,10 +204,15 @@ func TestBadWebhooks(t *testing.T) {
 		{"a form", post("id=1&status=USER_UPDATED"), 400, "malformed_json"},
 		{"no UTF-8", post("\xff\xfe"), 400, "malformed_json"},
 		{"too deep", post(strings.Repeat("[", 100_000)), 400, "malformed_json"},
-		{"damaged base64", with(func(r *events.APIGatewayV2HTTPRequest) { r.IsBase64Encoded = true }), 400, "malformed_json"},
+		{"damaged base64", with(func(r *events.APIGatewayV2HTTPRequest) { r.IsBase64Encoded = true }), 400,
+			"malformed_json"},
 		{"too large", post("[" + strings.Repeat(" ", 1<<20) + "]"), 413, "too_large"},
-		{"too large, wrong secret", with(func(r *events.APIGatewayV2HTTPRequest) { r.Headers, r.Body = nil, strings.Repeat(" ", 2<<20) }), 401, "wrong_secret"},
-		{"no JSON, wrong secret", with(func(r *events.APIGatewayV2HTTPRequest) { r.Headers, r.Body = nil, "CANARY" }), 401, "wrong_secret"},
+		{"too large, wrong secret", with(func(r *events.APIGatewayV2HTTPRequest) {
+			r.Headers, r.Body = nil,
+				strings.Repeat(" ", 2<<20)
+		}), 401, "wrong_secret"},
+		{"no JSON, wrong secret", with(func(r *events.APIGatewayV2HTTPRequest) { r.Headers, r.Body = nil, "CANARY" }),
+			401, "wrong_secret"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld()
@@ -208,16 +232,20 @@ func TestBadWebhooks(t *testing.T) {
 
 func TestUnusableEventsAreCountedAndStopNoOther(t *testing.T) {
 	w := newWorld()
-	const wallet = `{"specversion":"1.0","id":"e-2","type":"origo.credential-management.events.pass","data":{"userId":"9","status":"PASS_CREATED"}}`
-	const personal = `{"specversion":"1.0","id":"Aimée","type":"com.origo.mi.user","data":{"userId":"aimee@example.com","status":"USER_UPDATED"}}`
+	const wallet = `{"specversion":"1.0","id":"e-2","type":"origo.credential-management.events.pass",
+		"data":{"userId":"9","status":"PASS_CREATED"}}`
+	const personal = `{"specversion":"1.0","id":"Aimée","type":"com.origo.mi.user","data":{"userId":"aimee@example.com",
+		"status":"USER_UPDATED"}}`
 	status, body := w.ask(t, post("["+strings.Join([]string{event, wallet, `"CANARY"`, personal, event}, ",")+"]"))
-	if status != 200 || body != `{"accepted":2,"rejected":3}` || len(w.published) != 1 || len(w.published[0].Facts) != 2 {
+	if status != 200 || body != `{"accepted":2,"rejected":3}` || len(w.published) != 1 ||
+		len(w.published[0].Facts) != 2 {
 		t.Error(status, body, w.published)
 	}
 	if w.counted[webhook.Rejected] != 3 || w.counted[webhook.Forged] != 0 {
 		t.Errorf("counted %v", w.counted)
 	}
-	for _, line := range []string{`"type":"origo.credential-management.events.pass","id":"e-2","reason":"unknown_type"`, `"type":"","id":"","reason":"malformed"`,
+	for _, line := range []string{`"type":"origo.credential-management.events.pass","id":"e-2","reason":"unknown_type"`,
+		`"type":"","id":"","reason":"malformed"`,
 		`"type":"com.origo.mi.user","id":"","reason":"no_subject"`} {
 		if !strings.Contains(w.log.String(), line) {
 			t.Errorf("not logged: %s", line)

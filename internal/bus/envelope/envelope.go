@@ -1,6 +1,7 @@
 // Package envelope names the events that cross the bus, and reads those that come from it.
 //
-// It belongs to both ends: who publishes takes the names from here, who receives reads with it, and neither links the other's client.
+// Both ends use it: functions that publish take the names from here, functions that receive read events with it, and
+// neither links the other's client.
 package envelope
 
 import (
@@ -14,13 +15,13 @@ import (
 
 // The sources of events, and the detail type of what a provider says.
 const (
-	SourceMobilecred    = "mobilecred"          // what happened to credentials, for the portal and others
+	SourceMobilecred    = "mobilecred"          // what happened to credentials, for the portal and other receivers
 	SourceProvider      = "mobilecred.provider" // what providers say, for ourselves
 	ProviderUserChanged = "Provider User Changed"
 )
 
-// Provider reads the facts about one provider user out of an event that webhook published. The error says that the event is not one
-// of those, and quotes nothing.
+// Provider reads the facts about one provider user out of an event that webhook published. The error says that the
+// event is not one of those, and quotes nothing.
 func Provider(event events.EventBridgeEvent) (provider.UserFacts, error) {
 	var facts provider.UserFacts
 	if event.Source != SourceProvider || event.DetailType != ProviderUserChanged {

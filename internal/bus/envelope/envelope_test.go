@@ -16,8 +16,10 @@ func TestEventsThatAreNotAProviders(t *testing.T) {
 		{Source: SourceProvider, DetailType: "Other", Detail: json.RawMessage(good)},
 		{Source: SourceProvider, DetailType: ProviderUserChanged},
 		{Source: SourceProvider, DetailType: ProviderUserChanged, Detail: json.RawMessage(`"CANARY"`)},
-		{Source: SourceProvider, DetailType: ProviderUserChanged, Detail: json.RawMessage(`{"account":"a","facts":[]}`)},
-		{Source: SourceProvider, DetailType: ProviderUserChanged, Detail: json.RawMessage(`{"facts":[{"what":"user"}]}`)},
+		{Source: SourceProvider, DetailType: ProviderUserChanged,
+			Detail: json.RawMessage(`{"account":"a","facts":[]}`)},
+		{Source: SourceProvider, DetailType: ProviderUserChanged,
+			Detail: json.RawMessage(`{"facts":[{"what":"user"}]}`)},
 	} {
 		if facts, err := Provider(e); err == nil || facts.Account != "" || strings.Contains(err.Error(), "CANARY") {
 			t.Errorf("%+v: %v", e, err)

@@ -1,6 +1,6 @@
-// Command startup prints a table of every function beside an empty one: the size of its binary, and the time from starting
-// the process to its first request for work at the Lambda Runtime API. That is the part of a cold start that this code
-// decides; AWS adds its own for fetching the binary and starting a machine.
+// Command startup prints a table of every function beside an empty one: the size of its binary, and the time from
+// starting the process to its first request for work at the Lambda Runtime API. That is the part of a cold start that
+// this code decides; AWS adds its own for fetching the binary and starting a machine.
 //
 // It runs in the root of the source tree, on Linux.
 package main
@@ -69,7 +69,7 @@ func run() error {
 	go server.Serve(listener)
 	defer server.Close()
 
-	// In turns, so that whatever else the machine does meets all of them alike. The first turn warms the page cache.
+	// In turns, so that other work of the machine slows all of them alike. The first turn warms the page cache.
 	for turn := range runs + 1 {
 		for i := range functions {
 			took, err := measure(functions[i].path, listener.Addr().String(), polled)
@@ -82,7 +82,8 @@ func run() error {
 		}
 	}
 
-	fmt.Printf("%-10s %9s %9s %9s %9s   (%d starts each, on %s)\n", "function", "arm64", "amd64", "median", "p95", runs, runtime.GOARCH)
+	fmt.Printf("%-10s %9s %9s %9s %9s   (%d starts each, on %s)\n",
+		"function", "arm64", "amd64", "median", "p95", runs, runtime.GOARCH)
 	for _, f := range functions {
 		slices.Sort(f.took)
 		fmt.Printf("%-10s %6.2f MB %6.2f MB %6.1f ms %6.1f ms\n", f.name, float64(f.arm64)/1e6, float64(f.amd64)/1e6,
@@ -136,15 +137,17 @@ func buildEmpty(dir, arch string) (string, int64, error) {
 }
 
 // measure starts the binary with the environment template.yaml gives it and returns how long it took to ask for work.
+// It is an error if the binary has something to say before that, such as that its configuration is wrong.
 func measure(path, runtimeAPI string, polled <-chan time.Time) (time.Duration, error) {
 	cmd := exec.Command(path)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.Env = []string{
 		"AWS_LAMBDA_RUNTIME_API=" + runtimeAPI,
-		"AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=startup", "AWS_SECRET_ACCESS_KEY=startup", "AWS_SESSION_TOKEN=startup",
+		"AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=startup", "AWS_SECRET_ACCESS_KEY=startup",
+		"AWS_SESSION_TOKEN=startup",
 		"TABLE_NAME=mobilecred", "ACCOUNTS=acme-origo", "BUS_NAME=mobilecred", "MAIL_FROM=badges@example.com",
-		"SECRETS_PREFIX=mobilecred/accounts/",
+		"MAIL_CONFIGURATION_SET=", "SECRETS_PREFIX=mobilecred/accounts/",
 	}
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -155,16 +158,21 @@ func measure(path, runtimeAPI string, polled <-chan time.Time) (time.Duration, e
 		_ = cmd.Wait()
 		close(exited)
 	}()
-	defer func() {
+	stop := func() {
 		_ = cmd.Process.Kill()
 		<-exited
-	}()
+	}
 	select {
 	case at := <-polled:
+		stop()
+		if output.Len() > 0 {
+			return 0, fmt.Errorf("started with trouble: %s", output.String())
+		}
 		return at.Sub(start), nil
 	case <-exited:
 		return 0, fmt.Errorf("ended before it asked for work: %s", output.String())
 	case <-time.After(10 * time.Second):
+		stop()
 		return 0, errors.New("did not ask for work within 10 seconds")
 	}
 }

@@ -30,7 +30,14 @@ func TestServesThePageAndItsAssets(t *testing.T) {
 	} {
 		rec := get(path)
 		if rec.Code != want.status || !strings.HasPrefix(rec.Header().Get("Content-Type"), want.contentType) {
-			t.Errorf("%s: %d %s, want %d %s", path, rec.Code, rec.Header().Get("Content-Type"), want.status, want.contentType)
+			t.Errorf(
+				"%s: %d %s, want %d %s",
+				path,
+				rec.Code,
+				rec.Header().Get("Content-Type"),
+				want.status,
+				want.contentType,
+			)
 		}
 		if got := rec.Header().Get("Content-Security-Policy"); got != policy {
 			t.Errorf("%s has the policy %q", path, got)
@@ -43,7 +50,7 @@ func TestServesThePageAndItsAssets(t *testing.T) {
 	}
 }
 
-// Whatever a name, a mail or an event contains stays text: the page has no way to make markup or script of it.
+// What a name, a mail or an event contains stays text: the page has no way to make markup or script of it.
 func TestThePageCannotTurnTextIntoMarkup(t *testing.T) {
 	for name, forbidden := range map[string]*regexp.Regexp{
 		"world.js":   regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|srcdoc|eval\(|new Function|javascript:`),

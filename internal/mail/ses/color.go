@@ -10,13 +10,14 @@ const defaultColor = "#1f5fbf"
 
 var hexColor = regexp.MustCompile(`^#[0-9a-fA-F]{6}$`)
 
-// brand returns a profile's colour as a background, and the text colour that can be read on it; anything but #rrggbb gives the
-// default.
+// brand returns a profile's colour as a background, and the text colour that can be read on it; anything but #rrggbb
+// gives the default.
 func brand(color string) (background, text string) {
 	if !hexColor.MatchString(color) {
 		color = defaultColor
 	}
-	// Contrast against white is 1.05/(L+0.05), against black (L+0.05)/0.05 (WCAG 2); the better of the two is always above 4.5.
+	// Contrast against white is 1.05/(L+0.05), against black (L+0.05)/0.05 (WCAG 2); the better of the two is always
+	// above 4.5.
 	if l := luminance(color) + 0.05; l*l > 1.05*0.05 {
 		return color, "#000000"
 	}

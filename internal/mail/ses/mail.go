@@ -1,8 +1,8 @@
 // Package ses writes the invitation e-mail (rule R7) and hands it to Amazon SES.
 //
-// Here belong the words of each language, the templates, what makes them safe to fill with foreign text, and what SES's
-// answers mean for whether a mail is out. When a mail is due, how often it is tried and what its fate does to a
-// credential do not: that is issuance.
+// What belongs here: the words of each language, the templates, the escaping that makes foreign text safe in them, and
+// what SES's answers say about whether a mail was sent. What does not: when a mail is due, how often it is tried, and
+// what its fate does to a credential (issuance).
 package ses
 
 import (
@@ -16,13 +16,14 @@ import (
 	"time"
 	"unicode"
 
-	// Lambda's base image promises no time zones, and without them every expiry would be told in UTC. Costs 450 kB.
+	// Lambda's base image is not sure to hold the time zone database, and without it every deadline would be written in
+	// UTC. It adds 450 kB.
 	_ "time/tzdata"
 
 	"github.com/mobilecred/mobilecred/internal/mail"
 )
 
-// Message is a rendered mail: a subject of one line and the same content twice.
+// Message is a rendered mail: a subject of one line, and the same content as HTML and as plain text.
 type Message struct{ Subject, HTML, Text string }
 
 var (
@@ -32,7 +33,8 @@ var (
 	textPart string
 )
 
-// Render writes the mail. It fails when the code or the expiry is missing: such a mail would be of no use.
+// Render writes the mail of a letter. It fails only when the code or the deadline is missing, because the holder could
+// not use such a mail.
 func Render(letter mail.Letter) (Message, error) {
 	code := oneLine(letter.Code.Reveal())
 	if code == "" || letter.ExpiresAt.IsZero() {
@@ -113,11 +115,13 @@ func Render(letter mail.Letter) (Message, error) {
 }
 
 // expand fills a template: {{name}} becomes the escaped value, {{#name}}…{{/name}} stays if the value is not empty and
-// {{^name}}…{{/name}} if it is (a small part of Mustache). It panics at a name without a value, a mistake in the template.
+// {{^name}}…{{/name}} if it is (a small part of Mustache). It panics at a name without a value, a mistake in the
+// template.
 //
-// Why not html/template: it finds methods by their names at run time, so a program that links it keeps every
-// method of every type, here 4 MB of AWS operations nobody calls. What it does beyond escaping is not needed where every value stands in text or
-// in a quoted attribute, and links and colours are checked beforehand.
+// It is used in place of html/template because that package finds methods by name at run time: a program that links it
+// keeps every method of every type, here 4 MB of AWS operations that are never called. What html/template does beyond
+// escaping is not needed: every value stands in text or in a quoted attribute, and links and colours are checked
+// before.
 func expand(template string, values map[string]string, escape func(string) string) string {
 	var out strings.Builder
 	for {
@@ -145,8 +149,8 @@ func expand(template string, values map[string]string, escape func(string) strin
 	}
 }
 
-// oneLine makes foreign text fit a header, a line of text and a sentence: line breaks and other control characters become
-// spaces, and the marks that reverse the direction of writing, which can make text read as another, go.
+// oneLine makes foreign text fit into a header, a line and a sentence: line breaks and other control characters become
+// spaces, and marks that reverse the direction of writing are removed, because they can make a text look like another.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {

@@ -95,7 +95,8 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("the mail differs from %s; run go test ./internal/mail -update and look at the change\ngot:\n%s", path, got)
+		t.Errorf("the mail differs from %s; run go test ./internal/mail -update and look at the change\ngot:\n%s", path,
+			got)
 	}
 }
 
@@ -106,7 +107,8 @@ func TestBothPartsSayAllThatIsNeeded(t *testing.T) {
 			inv.Locale = locale
 			m := render(t, inv)
 			for part, text := range map[string]string{"HTML": m.HTML, "text": m.Text} {
-				for _, want := range []string{code, "Ada Lovelace", inv.MobileIDName, inv.App.Name, inv.App.AppleURL, "Google Play", "App Store", "Acme", inv.Sender.Support, "2026"} {
+				for _, want := range []string{code, "Ada Lovelace", inv.MobileIDName, inv.App.Name, inv.App.AppleURL,
+					"Google Play", "App Store", "Acme", inv.Sender.Support, "2026"} {
 					if !strings.Contains(text, want) {
 						t.Errorf("the %s part lacks %q", part, want)
 					}
@@ -182,7 +184,8 @@ func TestHostileTextStaysText(t *testing.T) {
 		inv.App.AppleURL, inv.App.GoogleURL, inv.Sender.LogoURL = nasty, nasty, &nasty
 		m := render(t, inv)
 		wellFormed(t, m.HTML)
-		for _, bad := range []string{"<script", ` onmouseover="`, "<b>x", "\u202e", "\u2066", "\u2028", "\x00", "\r", "\nBcc:", "%!", "\xff"} {
+		for _, bad := range []string{"<script", ` onmouseover="`, "<b>x", "\u202e", "\u2066", "\u2028", "\x00", "\r",
+			"\nBcc:", "%!", "\xff"} {
 			if strings.Contains(m.HTML, bad) {
 				t.Errorf("%q left %q in the HTML part", nasty, bad)
 			}
@@ -202,7 +205,8 @@ func TestHostileTextStaysText(t *testing.T) {
 }
 
 func TestOnlySecureLinksAreKept(t *testing.T) {
-	for _, link := range []string{"javascript:alert(1)", "http://apps.example", "//apps.example", "https://", "https://user:pw@apps.example", "data:text/html,x", "apps.example"} {
+	for _, link := range []string{"javascript:alert(1)", "http://apps.example", "//apps.example", "https://",
+		"https://user:pw@apps.example", "data:text/html,x", "apps.example"} {
 		inv := full()
 		inv.App.AppleURL, inv.App.GoogleURL, inv.Sender.LogoURL, inv.Sender.Support = link, link, &link, link
 		m := render(t, inv)
@@ -280,14 +284,18 @@ func TestExpiryIsToldInTheHoldersWordsAndZone(t *testing.T) {
 
 func TestTextOnTheBrandColourCanBeRead(t *testing.T) {
 	for color, want := range map[string]string{
-		"#000000": "#ffffff", "#ffffff": "#000000", "#ffd100": "#000000", "#0a7d5a": "#ffffff", "#FF0000": "#000000", "#1f5fbf": "#ffffff",
+		"#000000": "#ffffff", "#ffffff": "#000000", "#ffd100": "#000000", "#0a7d5a": "#ffffff", "#FF0000": "#000000",
+		"#1f5fbf": "#ffffff",
 		// Not a colour: the default, and nothing of the text reaches a style.
-		"red": "#ffffff", "#fff": "#ffffff", "#12345g": "#ffffff", "#000000;x:y": "#ffffff", "": "#ffffff", "\n#000000": "#ffffff",
+		"red": "#ffffff", "#fff": "#ffffff", "#12345g": "#ffffff", "#000000;x:y": "#ffffff", "": "#ffffff",
+		"\n#000000": "#ffffff",
 	} {
 		inv := full()
 		inv.Sender.Color = color
 		m := render(t, inv)
-		got := regexp.MustCompile(`background-color:(#[0-9a-fA-F]{6});color:(#[0-9a-f]{6});font-size:15px;line-height:28px`).FindStringSubmatch(m.HTML)
+		button := regexp.MustCompile(
+			`background-color:(#[0-9a-fA-F]{6});color:(#[0-9a-f]{6});font-size:15px;line-height:28px`)
+		got := button.FindStringSubmatch(m.HTML)
 		if got == nil || got[2] != want {
 			t.Errorf("%q: text colour %v, want %s", color, got, want)
 			continue

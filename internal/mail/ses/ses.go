@@ -32,10 +32,11 @@ type Mailer struct {
 	retryer          aws.Retryer
 }
 
-// New returns a sender whose mails come from the address from. configurationSet may be empty.
+// New returns a mailer whose mails come from the address from. configurationSet names an SES configuration set; empty
+// means none.
 //
-// Whatever retries client is configured with, a SendEmail is repeated only after a throttle: SES takes no token that would
-// make a second one harmless.
+// The retries that client is configured with are not used: a SendEmail is repeated only after a throttle, because SES
+// takes no idempotency token that would make a second call harmless.
 func New(client API, from, configurationSet string) *Mailer {
 	return &Mailer{
 		client:           client,
@@ -59,7 +60,8 @@ func (m *Mailer) Send(ctx context.Context, letter mail.Letter) mail.Outcome {
 	if ctx.Err() != nil {
 		return mail.Outcome{Fate: mail.Throttled, Reason: "NoTimeLeft"}
 	}
-	// An attempt that got no connection has sent nothing. Only the transport knows: the errors for it are many and some unexported.
+	// An attempt that got no connection has sent nothing. It is the transport that is asked, because the errors for
+	// this are many, and some are not exported.
 	var connecting atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { connecting.Store(true) },
@@ -88,7 +90,7 @@ func (m *Mailer) input(letter mail.Letter) (input *sesv2.SendEmailInput, rejecte
 			break
 		}
 	}
-	// One bare address each: anything longer could smuggle in a second recipient.
+	// Each must be one address without a name: a longer text could add a second recipient.
 	if to, err := netmail.ParseAddress(letter.To); err != nil || to.Address != letter.To {
 		return nil, "InvalidAddress"
 	}
@@ -104,7 +106,8 @@ func (m *Mailer) input(letter mail.Letter) (input *sesv2.SendEmailInput, rejecte
 		return nil, "NoCodeOrExpiry"
 	}
 	var tags []types.MessageTag
-	for _, t := range [...]struct{ name, id string }{{"credentialId", letter.CredentialID}, {"holderId", letter.HolderID}} {
+	for _, t := range [...]struct{ name, id string }{{"credentialId", letter.CredentialID},
+		{"holderId", letter.HolderID}} {
 		if tagValue.MatchString(t.id) {
 			tags = append(tags, types.MessageTag{Name: aws.String(t.name), Value: aws.String(t.id)})
 		}
@@ -134,7 +137,8 @@ func utf8(s string) *types.Content {
 	return &types.Content{Data: aws.String(s), Charset: aws.String("UTF-8")}
 }
 
-// classify says what an error of SendEmail means for the mail. What nothing proves to be unsent is in doubt.
+// classify says what an error of SendEmail means for the mail. Unless the error proves that the mail was not sent, the
+// mail is in doubt.
 func classify(err error) mail.Outcome {
 	var (
 		api      smithy.APIError
@@ -166,10 +170,10 @@ func classify(err error) mail.Outcome {
 	}
 }
 
-// errorCode keeps a reason one short word, whatever a proxy in between answers.
+// errorCode is what a reason may look like: one short word. A proxy between us and SES could answer anything else.
 var errorCode = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
 
-// isThrottle reports whether SES refused only because there was too much; LimitExceededException counts.
+// isThrottle reports whether SES refused only because of too many requests or mails, LimitExceededException included.
 func isThrottle(err error) bool {
 	var answered interface{ HTTPStatusCode() int }
 	if errors.As(err, &answered) && answered.HTTPStatusCode() == 429 {

@@ -34,7 +34,8 @@ type fakeSES struct {
 	err  error
 }
 
-func (f *fakeSES) SendEmail(_ context.Context, in *sesv2.SendEmailInput, _ ...func(*sesv2.Options)) (*sesv2.SendEmailOutput, error) {
+func (f *fakeSES) SendEmail(_ context.Context, in *sesv2.SendEmailInput,
+	_ ...func(*sesv2.Options)) (*sesv2.SendEmailOutput, error) {
 	f.sent = append(f.sent, in)
 	if f.err != nil {
 		return nil, f.err
@@ -127,10 +128,12 @@ func TestWhatCannotBeAddressedIsRejectedUnsent(t *testing.T) {
 	}{
 		{"two recipients", from, "InvalidAddress", func(i *mail.Letter) { i.To = "ada@example.com, eve@example.com" }},
 		{"recipient with a name", from, "InvalidAddress", func(i *mail.Letter) { i.To = "Ada <ada@example.com>" }},
-		{"header in the recipient", from, "InvalidAddress", func(i *mail.Letter) { i.To = "ada@example.com\r\nBcc: eve@example.com" }},
+		{"header in the recipient", from, "InvalidAddress",
+			func(i *mail.Letter) { i.To = "ada@example.com\r\nBcc: eve@example.com" }},
 		{"no recipient", from, "InvalidAddress", func(i *mail.Letter) { i.To = "" }},
-		{"reply-to", from, "InvalidReplyTo", func(i *mail.Letter) { i.Sender.ReplyTo = "x@y.example\nBcc: eve@example.com" }},
-		{"sender", "nobody", "InvalidSender", func(*mail.Letter) {}},
+		{"reply-to", from, "InvalidReplyTo",
+			func(i *mail.Letter) { i.Sender.ReplyTo = "x@y.example\nBcc: eve@example.com" }},
+		{"sender", "no-address", "InvalidSender", func(*mail.Letter) {}},
 		{"no code", from, "NoCodeOrExpiry", func(i *mail.Letter) { i.Code = "" }},
 	}
 	for _, tt := range tests {
@@ -147,8 +150,8 @@ func TestWhatCannotBeAddressedIsRejectedUnsent(t *testing.T) {
 	}
 }
 
-// TestFate drives the genuine client, because what an error means for the mail depends on how the client wraps it and on
-// whether it tries again.
+// TestFate drives the genuine client, because what an error means for the mail depends on how the client wraps it and
+// on whether it tries again.
 func TestFate(t *testing.T) {
 	problem := func(status int, name string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -175,18 +178,26 @@ func TestFate(t *testing.T) {
 		{"throttled once", []http.HandlerFunc{throttled, sent}, mail.Sent, "", 2},
 		{"throttled thrice", []http.HandlerFunc{throttled}, mail.Throttled, "TooManyRequestsException", 3},
 		{"throttled by another name", []http.HandlerFunc{problem(400, "ThrottlingException"), sent}, mail.Sent, "", 2},
-		{"limit exceeded", []http.HandlerFunc{problem(400, "LimitExceededException")}, mail.Throttled, "LimitExceededException", 3},
+		{"limit exceeded", []http.HandlerFunc{problem(400, "LimitExceededException")}, mail.Throttled,
+			"LimitExceededException", 3},
 		{"throttled by something in between", []http.HandlerFunc{problem(429, "")}, mail.Throttled, "UnknownError", 3},
 		{"throttled, then cut", []http.HandlerFunc{throttled, nil, sent}, mail.InDoubt, "NoAnswer", 2},
 		{"message rejected", []http.HandlerFunc{problem(400, "MessageRejected")}, mail.Rejected, "MessageRejected", 1},
-		{"domain not verified", []http.HandlerFunc{problem(400, "MailFromDomainNotVerifiedException")}, mail.Rejected, "MailFromDomainNotVerifiedException", 1},
-		{"account suspended", []http.HandlerFunc{problem(400, "AccountSuspendedException")}, mail.Rejected, "AccountSuspendedException", 1},
-		{"sending paused", []http.HandlerFunc{problem(400, "SendingPausedException")}, mail.Rejected, "SendingPausedException", 1},
-		{"bad request", []http.HandlerFunc{problem(400, "BadRequestException")}, mail.Rejected, "BadRequestException", 1},
-		{"no permission", []http.HandlerFunc{problem(403, "AccessDeniedException")}, mail.Rejected, "AccessDeniedException", 1},
-		{"failure inside", []http.HandlerFunc{problem(500, "InternalServiceErrorException"), sent}, mail.InDoubt, "InternalServiceErrorException", 1},
+		{"domain not verified", []http.HandlerFunc{problem(400, "MailFromDomainNotVerifiedException")}, mail.Rejected,
+			"MailFromDomainNotVerifiedException", 1},
+		{"account suspended", []http.HandlerFunc{problem(400, "AccountSuspendedException")}, mail.Rejected,
+			"AccountSuspendedException", 1},
+		{"sending paused", []http.HandlerFunc{problem(400, "SendingPausedException")}, mail.Rejected,
+			"SendingPausedException", 1},
+		{"bad request", []http.HandlerFunc{problem(400, "BadRequestException")}, mail.Rejected,
+			"BadRequestException", 1},
+		{"no permission", []http.HandlerFunc{problem(403, "AccessDeniedException")}, mail.Rejected,
+			"AccessDeniedException", 1},
+		{"failure inside", []http.HandlerFunc{problem(500, "InternalServiceErrorException"), sent}, mail.InDoubt,
+			"InternalServiceErrorException", 1},
 		{"bad gateway", []http.HandlerFunc{problem(502, "ada@example.com"), sent}, mail.InDoubt, "HTTP502", 1},
-		{"unavailable", []http.HandlerFunc{problem(503, "ServiceUnavailable"), sent}, mail.InDoubt, "ServiceUnavailable", 1},
+		{"unavailable", []http.HandlerFunc{problem(503, "ServiceUnavailable"), sent}, mail.InDoubt,
+			"ServiceUnavailable", 1},
 		{"cut", []http.HandlerFunc{nil, sent}, mail.InDoubt, "NoAnswer", 1},
 	}
 	for _, tt := range tests {
@@ -283,7 +294,8 @@ func TestAContextThatEndedSendsNothing(t *testing.T) {
 
 func TestAContextThatEndsWhileWaitingAfterAThrottleLeavesNoDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// All goroutines sleeping, the bubble's clock jumps to whatever ends first: here always the context.
+		// When all goroutines wait, the clock of the bubble jumps to the first event that ends a wait: here always the
+		// end of the context.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 		defer cancel()
 		throttle := roundTrip(func(*http.Request) (*http.Response, error) {

@@ -50,13 +50,15 @@ var languages = map[string]words{
 		date: func(t time.Time) string {
 			return t.Format("Monday, January 2, 2006 at 3:04 PM") + offset(t)
 		},
-		colon:            ": ",
-		title:            "Your phone badge is ready",
-		preheader:        "Get %s and enter the invitation code in this e-mail.",
-		hello:            "Hello",
-		greetingEnd:      ",",
-		intro:            "You have been given a badge for your phone. Once it is activated, you can open doors with your phone.",
-		introCompany:     "%s has given you a badge for your phone. Once it is activated, you can open doors with your phone.",
+		colon:       ": ",
+		title:       "Your phone badge is ready",
+		preheader:   "Get %s and enter the invitation code in this e-mail.",
+		hello:       "Hello",
+		greetingEnd: ",",
+		intro: "You have been given a badge for your phone. Once it is activated, you can open doors with " +
+			"your phone.",
+		introCompany: "%s has given you a badge for your phone. Once it is activated, you can open doors with " +
+			"your phone.",
 		badgeLabel:       "Badge:",
 		stepsTitle:       "How to activate it",
 		install:          "Install %s on the phone you want to use.",
@@ -80,15 +82,18 @@ var languages = map[string]words{
 			if t.Day() == 1 {
 				day = "1er"
 			}
-			return fmt.Sprintf("%s %s %s %d à %d\u00a0h\u00a0%02d", frDays[t.Weekday()], day, frMonths[t.Month()-1], t.Year(), t.Hour(), t.Minute()) + offset(t)
+			return fmt.Sprintf("%s %s %s %d à %d\u00a0h\u00a0%02d", frDays[t.Weekday()], day, frMonths[t.Month()-1],
+				t.Year(), t.Hour(), t.Minute()) + offset(t)
 		},
-		colon:            "\u00a0: ",
-		title:            "Votre badge mobile est prêt",
-		preheader:        "Installez %s et saisissez le code d’invitation contenu dans cet e-mail.",
-		hello:            "Bonjour",
-		greetingEnd:      ",",
-		intro:            "Un badge pour votre téléphone vous a été attribué. Une fois activé, il vous permet d’ouvrir les portes avec votre téléphone.",
-		introCompany:     "%s vous a attribué un badge pour votre téléphone. Une fois activé, il vous permet d’ouvrir les portes avec votre téléphone.",
+		colon:       "\u00a0: ",
+		title:       "Votre badge mobile est prêt",
+		preheader:   "Installez %s et saisissez le code d’invitation contenu dans cet e-mail.",
+		hello:       "Bonjour",
+		greetingEnd: ",",
+		intro: "Un badge pour votre téléphone vous a été attribué. Une fois activé, il vous permet " +
+			"d’ouvrir les portes avec votre téléphone.",
+		introCompany: "%s vous a attribué un badge pour votre téléphone. Une fois activé, il vous permet " +
+			"d’ouvrir les portes avec votre téléphone.",
 		badgeLabel:       "Badge\u00a0:",
 		stepsTitle:       "Comment l’activer",
 		install:          "Installez %s sur le téléphone que vous souhaitez utiliser.",
@@ -97,26 +102,31 @@ var languages = map[string]words{
 		someApp:          "l’application de badge",
 		enter:            "Ouvrez l’application et saisissez votre code d’invitation\u00a0:",
 		codeLabel:        "Code d’invitation",
-		wait:             "Gardez l’application ouverte jusqu’à ce que votre badge apparaisse. Cela peut prendre quelques minutes.",
-		expiry:           "Utilisez le code avant le %s.",
-		secret:           "Il ne fonctionne qu’une fois, sur un seul téléphone. Ne le transmettez à personne.",
-		help:             "Des questions\u00a0? Contactez",
-		helpReply:        "Des questions\u00a0? Répondez à cet e-mail.",
-		unexpected:       "Vous n’attendiez pas ce message\u00a0? Vous pouvez l’ignorer\u00a0: le code expirera sans avoir servi.",
-		automatic:        "Cet e-mail a été envoyé automatiquement, car un badge vous a été attribué.",
+		wait: "Gardez l’application ouverte jusqu’à ce que votre badge apparaisse. Cela peut prendre " +
+			"quelques minutes.",
+		expiry:    "Utilisez le code avant le %s.",
+		secret:    "Il ne fonctionne qu’une fois, sur un seul téléphone. Ne le transmettez à personne.",
+		help:      "Des questions\u00a0? Contactez",
+		helpReply: "Des questions\u00a0? Répondez à cet e-mail.",
+		unexpected: "Vous n’attendiez pas ce message\u00a0? Vous pouvez l’ignorer\u00a0: " +
+			"le code expirera sans avoir servi.",
+		automatic: "Cet e-mail a été envoyé automatiquement, car un badge vous a été attribué.",
 	},
 	"de": {
 		lang: "de",
 		date: func(t time.Time) string {
-			return fmt.Sprintf("%s, %d. %s %d, %s Uhr", deDays[t.Weekday()], t.Day(), deMonths[t.Month()-1], t.Year(), t.Format("15:04")) + offset(t)
+			return fmt.Sprintf("%s, %d. %s %d, %s Uhr", deDays[t.Weekday()], t.Day(), deMonths[t.Month()-1], t.Year(),
+				t.Format("15:04")) + offset(t)
 		},
-		colon:            ": ",
-		title:            "Ihr Ausweis für das Smartphone ist bereit",
-		preheader:        "Installieren Sie %s und geben Sie den Einladungscode aus dieser E-Mail ein.",
-		hello:            "Guten Tag",
-		greetingEnd:      ",",
-		intro:            "Sie haben einen Ausweis für Ihr Smartphone erhalten. Sobald er aktiviert ist, öffnen Sie Türen mit dem Smartphone.",
-		introCompany:     "Sie haben von %s einen Ausweis für Ihr Smartphone erhalten. Sobald er aktiviert ist, öffnen Sie Türen mit dem Smartphone.",
+		colon:       ": ",
+		title:       "Ihr Ausweis für das Smartphone ist bereit",
+		preheader:   "Installieren Sie %s und geben Sie den Einladungscode aus dieser E-Mail ein.",
+		hello:       "Guten Tag",
+		greetingEnd: ",",
+		intro: "Sie haben einen Ausweis für Ihr Smartphone erhalten. Sobald er aktiviert ist, öffnen Sie " +
+			"Türen mit dem Smartphone.",
+		introCompany: "Sie haben von %s einen Ausweis für Ihr Smartphone erhalten. Sobald er aktiviert ist, " +
+			"öffnen Sie Türen mit dem Smartphone.",
 		badgeLabel:       "Ausweis:",
 		stepsTitle:       "So aktivieren Sie ihn",
 		install:          "Installieren Sie %s auf dem Smartphone, das Sie verwenden möchten.",
@@ -130,21 +140,25 @@ var languages = map[string]words{
 		secret:           "Er funktioniert einmal, auf einem Smartphone. Geben Sie ihn nicht weiter.",
 		help:             "Fragen? Kontakt:",
 		helpReply:        "Fragen? Antworten Sie auf diese E-Mail.",
-		unexpected:       "Sie haben diese E-Mail nicht erwartet? Dann können Sie sie ignorieren: Der Code verfällt ungenutzt.",
-		automatic:        "Diese E-Mail wurde automatisch versandt, weil Ihnen ein Ausweis zugeteilt wurde.",
+		unexpected: "Sie haben diese E-Mail nicht erwartet? Dann können Sie sie ignorieren: Der Code verfällt " +
+			"ungenutzt.",
+		automatic: "Diese E-Mail wurde automatisch versandt, weil Ihnen ein Ausweis zugeteilt wurde.",
 	},
 	"es": {
 		lang: "es",
 		date: func(t time.Time) string {
-			return fmt.Sprintf("%s, %d de %s de %d, %s h", esDays[t.Weekday()], t.Day(), esMonths[t.Month()-1], t.Year(), t.Format("15:04")) + offset(t)
+			return fmt.Sprintf("%s, %d de %s de %d, %s h", esDays[t.Weekday()], t.Day(), esMonths[t.Month()-1],
+				t.Year(), t.Format("15:04")) + offset(t)
 		},
-		colon:            ": ",
-		title:            "Su credencial móvil está lista",
-		preheader:        "Instale %s e introduzca el código de invitación de este correo.",
-		hello:            "Hola",
-		greetingEnd:      ":",
-		intro:            "Se le ha asignado una credencial para su teléfono. Una vez activada, podrá abrir puertas con el teléfono.",
-		introCompany:     "%s le ha asignado una credencial para su teléfono. Una vez activada, podrá abrir puertas con el teléfono.",
+		colon:       ": ",
+		title:       "Su credencial móvil está lista",
+		preheader:   "Instale %s e introduzca el código de invitación de este correo.",
+		hello:       "Hola",
+		greetingEnd: ":",
+		intro: "Se le ha asignado una credencial para su teléfono. Una vez activada, podrá abrir puertas " +
+			"con el teléfono.",
+		introCompany: "%s le ha asignado una credencial para su teléfono. Una vez activada, podrá abrir puertas " +
+			"con el teléfono.",
 		badgeLabel:       "Credencial:",
 		stepsTitle:       "Cómo activarla",
 		install:          "Instale %s en el teléfono que quiera utilizar.",
@@ -165,15 +179,18 @@ var languages = map[string]words{
 
 var (
 	frDays   = [7]string{"dimanche", "lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi"}
-	frMonths = [12]string{"janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre"}
+	frMonths = [12]string{"janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre",
+		"octobre", "novembre", "décembre"}
 	deDays   = [7]string{"Sonntag", "Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag"}
-	deMonths = [12]string{"Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November", "Dezember"}
+	deMonths = [12]string{"Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober",
+		"November", "Dezember"}
 	esDays   = [7]string{"domingo", "lunes", "martes", "miércoles", "jueves", "viernes", "sábado"}
-	esMonths = [12]string{"enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre", "noviembre", "diciembre"}
+	esMonths = [12]string{"enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre",
+		"octubre", "noviembre", "diciembre"}
 )
 
-// offset says which clock a time is told on, in a form every language reads: " (UTC+2)", " (UTC−3:30)", " (UTC)". Zone
-// abbreviations are ambiguous, and few people know their own.
+// offset says which clock a time is told on, in a form every language reads: " (UTC+2)", " (UTC−3:30)", " (UTC)".
+// Abbreviations of time zones are ambiguous, and few readers know that of their own zone.
 func offset(t time.Time) string {
 	_, seconds := t.Zone()
 	sign := "+"

@@ -1,7 +1,9 @@
-// Package accounts reads the configuration of the customer accounts at providers: one secret in Secrets Manager for each name.
+// Package accounts reads the configuration of our accounts at providers: one secret in Secrets Manager for each
+// account.
 //
-// What belongs here is the secret: its form, its checks, and a cache that lets it be rotated. Clients made of it belong to package
-// clients beneath, so that whoever only verifies webhooks links no client.
+// What belongs here is the secret: its form, its checks, and a cache that lets it be rotated. The provider clients that
+// are made from it belong to package clients beneath, so that the function webhook, which only checks secrets, links no
+// client.
 package accounts
 
 import (
@@ -27,30 +29,33 @@ var ErrUnknown = errors.New("no such account")
 // Origo is the type of an account at HID Origo, the only one there is.
 const Origo = "origo"
 
-// DefaultCallsPerWindow is HID's documented limit of its management interface, in calls per five minutes.
+// DefaultCallsPerWindow is the limit of HID's management interface in calls per five minutes (doc.origo.hidglobal.com,
+// API usage limits).
 const DefaultCallsPerWindow = 300
 
 const (
 	fresh = 5 * time.Minute
-	// stale is how soon Secrets Manager is asked again when it did not answer and what it said before goes on being used.
+	// stale is how long the last known secret is used before Secrets Manager is asked again, when it did not answer.
 	stale = 30 * time.Second
-	// minWebhookSecret is how long a webhook secret has to be: it is all that tells the provider from anybody else.
+	// minWebhookSecret is how many characters a webhook secret must have: the secret alone tells the provider from a
+	// stranger.
 	minWebhookSecret = 16
 )
 
 // Account is one customer account at one provider, as its secret describes it.
 type Account struct {
-	Name               string              `json:"-"`
-	Type               string              `json:"type"`
-	OrganizationID     string              `json:"organizationId"`
-	ClientID           string              `json:"clientId"`
-	ClientSecret       credential.Secret   `json:"clientSecret"`
-	ApplicationID      string              `json:"applicationId"`
-	ApplicationVersion string              `json:"applicationVersion"`
-	WebhookHeader      string              `json:"webhookHeader"`
-	WebhookSecrets     []credential.Secret `json:"webhookSecrets"` // the current one, and while it is being changed the previous one
-	CallsPerWindow     int                 `json:"callsPerWindow"` // in five minutes; DefaultCallsPerWindow when absent
-	Endpoints          Endpoints           `json:"endpoints"`
+	Name               string            `json:"-"`
+	Type               string            `json:"type"`
+	OrganizationID     string            `json:"organizationId"`
+	ClientID           string            `json:"clientId"`
+	ClientSecret       credential.Secret `json:"clientSecret"`
+	ApplicationID      string            `json:"applicationId"`
+	ApplicationVersion string            `json:"applicationVersion"`
+	WebhookHeader      string            `json:"webhookHeader"`
+	// the current one, and while it is being changed the previous one
+	WebhookSecrets []credential.Secret `json:"webhookSecrets"`
+	CallsPerWindow int                 `json:"callsPerWindow"` // in five minutes; DefaultCallsPerWindow when absent
+	Endpoints      Endpoints           `json:"endpoints"`
 }
 
 // Endpoints are base URLs without a slash at the end; an empty one means the provider's public host.
@@ -70,7 +75,8 @@ func (a Account) Validate() error {
 		wrong(`type is not "origo"`)
 	}
 	for _, f := range []struct{ name, value string }{{"organizationId", a.OrganizationID}, {"clientId", a.ClientID},
-		{"clientSecret", a.ClientSecret.Reveal()}, {"applicationId", a.ApplicationID}, {"applicationVersion", a.ApplicationVersion}} {
+		{"clientSecret", a.ClientSecret.Reveal()}, {"applicationId", a.ApplicationID},
+		{"applicationVersion", a.ApplicationVersion}} {
 		if f.value == "" {
 			wrong(f.name + " is missing")
 		}
@@ -89,7 +95,8 @@ func (a Account) Validate() error {
 	if a.CallsPerWindow < 1 {
 		wrong("callsPerWindow is not a positive number")
 	}
-	for _, f := range []struct{ name, value string }{{"token", a.Endpoints.Token}, {"management", a.Endpoints.Management}, {"events", a.Endpoints.Events}} {
+	for _, f := range []struct{ name, value string }{{"token", a.Endpoints.Token},
+		{"management", a.Endpoints.Management}, {"events", a.Endpoints.Events}} {
 		if f.value != "" && !safeURL(f.value) {
 			wrong("endpoints." + f.name + " is not an https URL without a slash at the end")
 		}
@@ -97,7 +104,7 @@ func (a Account) Validate() error {
 	return errors.Join(problems...)
 }
 
-// safeURL accepts http for this machine only: what is sent there are secrets.
+// safeURL accepts http for this machine only, because secrets are sent to these URLs.
 func safeURL(text string) bool {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || text[len(text)-1] == '/' {
@@ -109,7 +116,8 @@ func safeURL(text string) bool {
 
 // API is what is used of Secrets Manager; *secretsmanager.Client has it.
 type API interface {
-	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
+	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput,
+		...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
 }
 
 // Secrets reads accounts and keeps each for five minutes. It may be used concurrently.
@@ -136,8 +144,9 @@ func New(api API, prefix string, names []string, now func() time.Time) *Secrets 
 // Names lists the configured accounts.
 func (s *Secrets) Names() []string { return slices.Clone(s.names) }
 
-// Account returns an account. ErrUnknown: there is none of that name. Any other error names what is wrong with its secret, without
-// a value, or says that Secrets Manager did not answer and never had; once it has, its last answer goes on being used.
+// Account returns an account. ErrUnknown: there is none of that name. Any other error names what is wrong with the
+// secret, without its values, or says that Secrets Manager did not answer. Once it has answered for an account, that
+// answer is used for as long as Secrets Manager fails.
 func (s *Secrets) Account(ctx context.Context, name string) (Account, error) {
 	if !slices.Contains(s.names, name) {
 		return Account{}, ErrUnknown
@@ -163,7 +172,8 @@ func (s *Secrets) Account(ctx context.Context, name string) (Account, error) {
 		return Account{}, fmt.Errorf("account %s: its secret is not the JSON object expected", name)
 	}
 	account.Name = name
-	account.WebhookSecrets = slices.DeleteFunc(account.WebhookSecrets, func(s credential.Secret) bool { return s == "" })
+	account.WebhookSecrets = slices.DeleteFunc(account.WebhookSecrets,
+		func(s credential.Secret) bool { return s == "" })
 	if err := account.Validate(); err != nil {
 		return Account{}, fmt.Errorf("account %s: its secret: %w", name, err)
 	}

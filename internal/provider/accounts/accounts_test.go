@@ -23,7 +23,8 @@ type manager struct {
 	reads   int
 }
 
-func (m *manager) GetSecretValue(_ context.Context, in *secretsmanager.GetSecretValueInput, _ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
+func (m *manager) GetSecretValue(_ context.Context, in *secretsmanager.GetSecretValueInput,
+	_ ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
 	m.reads++
 	if m.err != nil {
 		return nil, m.err
@@ -38,9 +39,11 @@ func (m *manager) GetSecretValue(_ context.Context, in *secretsmanager.GetSecret
 // secret is a good one, changed.
 func secret(t *testing.T, changes map[string]any) string {
 	t.Helper()
-	fields := map[string]any{"type": "origo", "organizationId": "1003233", "clientId": "1003233-OSRV1", "clientSecret": "CANARY-client",
+	fields := map[string]any{"type": "origo", "organizationId": "1003233", "clientId": "1003233-OSRV1",
+		"clientSecret":  "CANARY-client",
 		"applicationId": "APP", "applicationVersion": "1.0", "webhookHeader": "X-Webhook-Secret",
-		"webhookSecrets": []string{"CANARY-current-secret", "CANARY-previous-secret"}, "callsPerWindow": 200, "endpoints": map[string]any{}}
+		"webhookSecrets": []string{"CANARY-current-secret", "CANARY-previous-secret"}, "callsPerWindow": 200,
+		"endpoints": map[string]any{}}
 	for name, value := range changes {
 		fields[name] = value
 		if value == nil {
@@ -60,13 +63,15 @@ func (c *clock) now() time.Time { return c.Time }
 
 func TestAccountIsReadFromItsSecret(t *testing.T) {
 	m := &manager{secrets: map[string]string{"mobilecred/accounts/acme-origo": secret(t, map[string]any{
-		"webhookSecrets": []string{"CANARY-current-secret", ""}, "callsPerWindow": nil, "endpoints": map[string]any{"token": "http://127.0.0.1:9000"}, "new": 1})}}
+		"webhookSecrets": []string{"CANARY-current-secret", ""}, "callsPerWindow": nil,
+		"endpoints": map[string]any{"token": "http://127.0.0.1:9000"}, "new": 1})}}
 	s := accounts.New(m, "mobilecred/accounts/", []string{"acme-origo"}, time.Now)
 	a, err := s.Account(t.Context(), "acme-origo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.Name != "acme-origo" || a.ClientSecret.Reveal() != "CANARY-client" || a.CallsPerWindow != 300 || a.Endpoints.Token != "http://127.0.0.1:9000" ||
+	if a.Name != "acme-origo" || a.ClientSecret.Reveal() != "CANARY-client" || a.CallsPerWindow != 300 ||
+		a.Endpoints.Token != "http://127.0.0.1:9000" ||
 		!slices.Equal(a.WebhookSecrets, []credential.Secret{"CANARY-current-secret"}) {
 		t.Errorf("%+v", a)
 	}
@@ -89,13 +94,19 @@ func TestEveryProblemIsNamedAtOnceAndNoValueRepeated(t *testing.T) {
 		{`CANARY`, []string{"not the JSON object"}},
 		{`"CANARY"`, []string{"not the JSON object"}},
 		{`{"clientSecret": {"CANARY": 1}}`, []string{"not the JSON object"}},
-		{`{}`, []string{"type is", "organizationId is missing", "clientId is missing", "clientSecret is missing", "applicationId is missing",
+		{`{}`, []string{"type is", "organizationId is missing", "clientId is missing", "clientSecret is missing",
+			"applicationId is missing",
 			"applicationVersion is missing", "webhookHeader is", "webhookSecrets is"}},
-		{secret(t, map[string]any{"type": "CANARY", "webhookHeader": "CANARY: x", "callsPerWindow": -1, "webhookSecrets": []string{"CANARY", "CANARY"},
-			"endpoints": map[string]any{"token": "http://CANARY.example", "management": "CANARY", "events": "https://user:CANARY@example.com"}}),
-			[]string{"type is", "webhookHeader is", "callsPerWindow is", "webhookSecrets[0] is", "webhookSecrets[1] is", "endpoints.token is", "endpoints.management is", "endpoints.events is"}},
-		{secret(t, map[string]any{"webhookSecrets": []string{"CANARY-current-secret", "CANARY-current-secret", "CANARY-current-secret"}}), []string{"webhookSecrets is"}},
-		{secret(t, map[string]any{"endpoints": map[string]any{"token": "https://api.example/"}}), []string{"endpoints.token is"}},
+		{secret(t, map[string]any{"type": "CANARY", "webhookHeader": "CANARY: x", "callsPerWindow": -1,
+			"webhookSecrets": []string{"CANARY", "CANARY"},
+			"endpoints": map[string]any{"token": "http://CANARY.example", "management": "CANARY",
+				"events": "https://user:CANARY@example.com"}}),
+			[]string{"type is", "webhookHeader is", "callsPerWindow is", "webhookSecrets[0] is", "webhookSecrets[1] is",
+				"endpoints.token is", "endpoints.management is", "endpoints.events is"}},
+		{secret(t, map[string]any{"webhookSecrets": []string{"CANARY-current-secret", "CANARY-current-secret",
+			"CANARY-current-secret"}}), []string{"webhookSecrets is"}},
+		{secret(t, map[string]any{"endpoints": map[string]any{"token": "https://api.example/"}}),
+			[]string{"endpoints.token is"}},
 	} {
 		m := &manager{secrets: map[string]string{"p/a": tt.secret}}
 		_, err := accounts.New(m, "p/", []string{"a"}, time.Now).Account(t.Context(), "a")

@@ -11,8 +11,9 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
-// FindUser returns the user of a person: found by e-mail, or where HID lets us search by it, by externalId, since a person's e-mail
-// may have changed after the user was created. ErrNotFound: there is none. ErrEmailInUse: the e-mail is another's.
+// FindUser returns the user of a person. It searches by e-mail and, where HID allows it, also by externalId, because a
+// person's e-mail may have changed after the user was created. ErrNotFound: there is none. ErrEmailInUse: another user
+// has the e-mail.
 func (c *Client) FindUser(ctx context.Context, person provider.Person) (provider.User, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -42,7 +43,8 @@ func (c *Client) FindUser(ctx context.Context, person provider.Person) (provider
 	return provider.User{}, failed("search", "no user", provider.ErrNotFound)
 }
 
-// findByExternalID asks for what only some accounts can do, once; a refusal is remembered.
+// findByExternalID searches by externalId, which only some accounts can do. Once HID has refused, it does not ask
+// again.
 func (c *Client) findByExternalID(ctx context.Context, externalID string) (provider.User, error) {
 	none := failed("search", "no user", provider.ErrNotFound)
 	c.mu.Lock()
@@ -61,7 +63,7 @@ func (c *Client) findByExternalID(ctx context.Context, externalID string) (provi
 	if err != nil {
 		return provider.User{}, err
 	}
-	if len(ids) != 1 { // more than one: the filter was not understood, and these are all users
+	if len(ids) != 1 { // more than one: HID has ignored the filter and listed all users
 		return provider.User{}, none
 	}
 	user, err := c.readUser(ctx, ids[0])
@@ -88,14 +90,15 @@ func (c *Client) search(ctx context.Context, attribute, value string) ([]string,
 			Meta meta `json:"meta"`
 		} `json:"Resources"`
 	}
-	err := c.do(ctx, c.management("search", http.MethodPost, "users", ".search").with(struct {
+	err := c.do(ctx, c.management("search", http.MethodPost, "users", ".search").withBody(struct {
 		Schemas    []string `json:"schemas"`
 		Filter     string   `json:"filter"`
 		StartIndex int      `json:"startIndex"`
 		Count      int      `json:"count"`
-	}{[]string{"urn:ietf:params:scim:api:messages:2.0:SearchRequest"}, attribute + " eq " + strings.TrimSpace(literal.String()), 1, 20}), &answer)
+	}{[]string{"urn:ietf:params:scim:api:messages:2.0:SearchRequest"}, attribute + " eq " +
+		strings.TrimSpace(literal.String()), 1, 20}), &answer)
 	if err != nil {
-		return nil, doubtMissing(err, true)
+		return nil, distrustNotFound(err, true)
 	}
 	var ids []string
 	for _, hit := range answer.Resources {
@@ -121,7 +124,7 @@ func (c *Client) readUser(ctx context.Context, userID string) (provider.User, er
 	}
 	var answer userAnswer
 	if err := c.do(ctx, c.management("read", http.MethodGet, "users", userID), &answer); err != nil {
-		return provider.User{}, doubtMissing(err, false)
+		return provider.User{}, distrustNotFound(err, false)
 	}
 	if answer.id() != userID {
 		return provider.User{}, failed("read", "malformed answer", provider.ErrUnavailable)
@@ -129,9 +132,10 @@ func (c *Client) readUser(ctx context.Context, userID string) (provider.User, er
 	return answer.neutral(), nil
 }
 
-// doubtMissing turns a 404 that is not believed into ErrUnavailable: "deleted" ends every credential of a user, so only HID itself is
-// believed, not a gateway that lost it; and a collection may be empty, but not missing.
-func doubtMissing(err error, collection bool) error {
+// distrustNotFound turns a 404 into ErrUnavailable unless it is certain that HID itself sent it about one record.
+// "Deleted" ends every credential of a user, and a gateway in front of HID may answer 404 too. The 404 of a collection
+// is never believed: a collection may be empty, but not missing.
+func distrustNotFound(err error, collection bool) error {
 	var r *refusal
 	if errors.As(err, &r) && r.kind == provider.ErrNotFound && (collection || !r.scim) {
 		r.kind = provider.ErrUnavailable
@@ -139,11 +143,13 @@ func doubtMissing(err error, collection bool) error {
 	return err
 }
 
-// Reserve creates an invitation with a reserved mobile ID, and the user in the same call when userID is empty. ErrEmpty, ErrEmailInUse,
-// ErrRefused (also for a part number the account does not have), ErrOverLimit and ErrNotFound (no such user): nothing was reserved.
+// Reserve creates an invitation with a reserved mobile ID, and the user in the same call when userID is empty.
+// ErrEmpty, ErrEmailInUse, ErrRefused (also for a part number the account does not have), ErrOverLimit and ErrNotFound
+// (no such user): nothing was reserved.
 //
-// The part number is looked up first, once per client: nothing can then fail after the reservation is made.
-func (c *Client) Reserve(ctx context.Context, userID string, person provider.Person, partNumber string) (credential.Reserved, error) {
+// The part number is looked up before, once per client, so that no other call is needed after the reservation is made.
+func (c *Client) Reserve(ctx context.Context, userID string, person provider.Person,
+	partNumber string) (credential.Reserved, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	const op = "reserve"
@@ -156,7 +162,7 @@ func (c *Client) Reserve(ctx context.Context, userID string, person provider.Per
 	}
 	act := &action{CreateInvitationCode: "Y", SendInvitationEmail: "N", AssignCredential: "Y", PartNumber: partNumber}
 	k := c.management(op, http.MethodPost, "users")
-	body := describe(person)
+	body := personBody(person)
 	body.Schemas, body.Action = []string{urn + "UserAction", coreUser}, act
 	if userID != "" {
 		if !usable(userID) {
@@ -166,8 +172,8 @@ func (c *Client) Reserve(ctx context.Context, userID string, person provider.Per
 		body = userRequest{Schemas: []string{urn + "UserAction"}, Action: act, Meta: body.Meta}
 	}
 	var answer userAnswer
-	if err := c.do(ctx, k.with(body), &answer); err != nil {
-		return credential.Reserved{}, c.whyNot(ctx, err, userID == "", partNumber)
+	if err := c.do(ctx, k.withBody(body), &answer); err != nil {
+		return credential.Reserved{}, c.refusalKind(ctx, err, userID == "", partNumber)
 	}
 	if userID == "" {
 		userID = answer.id()
@@ -181,12 +187,14 @@ func (c *Client) Reserve(ctx context.Context, userID string, person provider.Per
 		return credential.Reserved{}, failed(op, "malformed answer", provider.ErrUnavailable)
 	}
 	mobile.Format, mobile.FacilityCode = part.format()
-	return credential.Reserved{UserID: userID, InvitationRef: string(inv.ID), CredentialRef: string(cred.ID), Mobile: &mobile, Code: inv.Code,
+	return credential.Reserved{UserID: userID, InvitationRef: string(inv.ID), CredentialRef: string(cred.ID),
+		Mobile: &mobile, Code: inv.Code,
 		ExpiresAt: inv.Expires.pointer()}, nil
 }
 
-// whyNot finds the kind of a refused reservation. A 4xx that says nothing clear is an empty pool if the stock says so.
-func (c *Client) whyNot(ctx context.Context, err error, creating bool, partNumber string) error {
+// refusalKind finds out why a reservation was refused. An unclear 4xx means an empty pool if the stock is read as
+// empty.
+func (c *Client) refusalKind(ctx context.Context, err error, creating bool, partNumber string) error {
 	var r *refusal
 	if !errors.As(err, &r) || r.kind != provider.ErrRefused {
 		return err
@@ -201,8 +209,9 @@ func (c *Client) whyNot(ctx context.Context, err error, creating bool, partNumbe
 	return r
 }
 
-// Cancel cancels an invitation. ErrNotFound: there is none. ErrRefused: it cannot be cancelled, such as an accepted one; but HID may
-// answer that with success too, and cancelling may or may not free the reserved mobile ID. Only the user tells.
+// Cancel cancels an invitation. ErrNotFound: there is none. ErrRefused: it cannot be cancelled, because it was
+// accepted, for example. HID may also answer that with success, and cancelling may or may not free the reserved mobile
+// ID: only reading the user afterwards tells.
 func (c *Client) Cancel(ctx context.Context, invitationRef string) error {
 	return c.remove(ctx, "cancel", "invitation", invitationRef)
 }
@@ -233,7 +242,8 @@ func (c *Client) remove(ctx context.Context, op string, path ...string) error {
 	return c.do(ctx, c.management(op, http.MethodDelete, path...), nil)
 }
 
-// UpdateUser describes a user anew. ErrNotFound: deleted. ErrEmailInUse: another user has the e-mail.
+// UpdateUser replaces what HID knows about a user's person. ErrNotFound: deleted. ErrEmailInUse: another user has the
+// e-mail.
 func (c *Client) UpdateUser(ctx context.Context, userID string, person provider.Person) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -241,7 +251,7 @@ func (c *Client) UpdateUser(ctx context.Context, userID string, person provider.
 	if !usable(userID) {
 		return failed(op, "no id", provider.ErrNotFound)
 	}
-	err := c.do(ctx, c.management(op, http.MethodPut, "users", userID).with(describe(person)), nil)
+	err := c.do(ctx, c.management(op, http.MethodPut, "users", userID).withBody(personBody(person)), nil)
 	var r *refusal
 	if errors.As(err, &r) && r.kind == provider.ErrRefused && r.duplicate {
 		r.kind = provider.ErrEmailInUse
@@ -249,8 +259,8 @@ func (c *Client) UpdateUser(ctx context.Context, userID string, person provider.
 	return err
 }
 
-// SetPhoto uploads a picture, which HID shows once it is approved, approves it, and returns its reference. ErrNotFound: the user was
-// deleted. ErrRefused: the picture is not accepted.
+// SetPhoto uploads a picture, approves it, without which HID does not show it, and returns its reference. ErrNotFound:
+// the user was deleted. ErrRefused: the picture is not accepted.
 func (c *Client) SetPhoto(ctx context.Context, userID string, picture credential.Picture) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -264,7 +274,8 @@ func (c *Client) SetPhoto(ctx context.Context, userID string, picture credential
 	}
 	upload := c.management(op, http.MethodPost, "users", userID, "photo")
 	upload.body, upload.contentType = picture.Data, mediaType+"+"+kind
-	// Where the answer has the new id is not documented: it is taken from wherever other answers have one.
+	// HID does not document where the answer holds the new id, so it is looked for in every place where other answers
+	// have one.
 	type photo struct {
 		ID   id   `json:"id"`
 		Meta meta `json:"meta"`
@@ -281,7 +292,8 @@ func (c *Client) SetPhoto(ctx context.Context, userID string, picture credential
 		if ref == "" {
 			continue
 		}
-		return ref, c.do(ctx, c.management(op, http.MethodPut, "users", userID, "photo", ref, "status").with(struct {
+		approve := c.management(op, http.MethodPut, "users", userID, "photo", ref, "status")
+		return ref, c.do(ctx, approve.withBody(struct {
 			Status string `json:"status"`
 		}{"APPROVE"}), nil)
 	}

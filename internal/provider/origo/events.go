@@ -10,7 +10,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
-// Rejected names an event that says nothing we can use. ID and Type are empty when they are not of the form such names have.
+// Rejected names an event that cannot be used. ID and Type are empty when they do not look like identifiers, since they
+// go into the log.
 type Rejected struct {
 	ID     string
 	Type   string
@@ -24,13 +25,14 @@ const (
 	RejectNoSubject   = "no_subject"   // names neither a user nor a mobile ID
 )
 
-// factsPerUser bounds one UserFacts, so that it fits into an entry of the bus.
+// factsPerUser bounds one UserFacts, so that it fits into one entry of the bus (256 kB).
 const factsPerUser = 200
 
-// Translate turns what HID sends to a callback, an array of CloudEvents (application/cloudevents-batch+json) or a single one
-// (application/cloudevents+json), into neutral facts: by provider user, users and facts in the order they are first told. A user
-// with very many facts comes in several pieces. Only the fields of provider.Fact are taken over. An event that cannot be used is
-// rejected and stops no other. The error means that body is not JSON, or neither an array nor an object; it quotes nothing.
+// Translate turns what HID sends to a callback, an array of CloudEvents (application/cloudevents-batch+json) or a
+// single one (application/cloudevents+json), into facts, grouped by the provider's user, in the order in which users
+// and events come first. A user with more than 200 facts comes in several pieces. Only the fields of provider.Fact are
+// taken over. An event that cannot be used is rejected and stops no other. The error means that body is not JSON, or
+// neither an array nor an object; it quotes nothing.
 func Translate(account string, body []byte) ([]provider.UserFacts, []Rejected, error) {
 	events, err := split(body)
 	if err != nil {
@@ -70,7 +72,7 @@ func translate(account string, events []json.RawMessage) (users []provider.UserF
 	return users, rejected
 }
 
-// event is what is read of a CloudEvent; id reads numbers and text alike, and "undefined" as nothing.
+// event is the part of a CloudEvent that is read. The members are those that several public clients receive.
 type event struct {
 	SpecVersion string          `json:"specversion"`
 	ID          json.RawMessage `json:"id"`
@@ -90,7 +92,8 @@ type event struct {
 	} `json:"data"`
 }
 
-// kind is how one type of event spells things: what it is about, and the words before its status and in its source.
+// kind describes one type of event: what it is about, what its statuses begin with, and what its resource is called in
+// source.
 type kind struct {
 	what      provider.What
 	prefix    string
@@ -107,7 +110,7 @@ var kinds = map[string]kind{
 	"origo.credential-management.events.credential": {provider.AboutCredential, "CREDENTIAL_", []string{"credential"}},
 }
 
-// statuses holds what has happened, not what was only begun (…_INITIATED): that is FactOther.
+// statuses holds what has happened. What was only begun (…_INITIATED) is FactOther.
 var statuses = map[string]provider.FactStatus{
 	"CREATED":      provider.FactCreated,
 	"UPDATED":      provider.FactUpdated,
@@ -128,7 +131,7 @@ func read(raw json.RawMessage) (userID string, fact provider.Fact, refused *Reje
 	var e event
 	err := json.Unmarshal(raw, &e)
 	reject := func(reason string) (string, provider.Fact, *Rejected) {
-		return "", provider.Fact{}, &Rejected{ID: eventID(e.ID), Type: plain(e.Type), Reason: reason}
+		return "", provider.Fact{}, &Rejected{ID: eventID(e.ID), Type: identifier(e.Type), Reason: reason}
 	}
 	if err != nil || e.SpecVersion != "1.0" || e.Type == "" || e.Data == nil || e.Data.Status == "" {
 		return reject(RejectMalformed)
@@ -138,14 +141,14 @@ func read(raw json.RawMessage) (userID string, fact provider.Fact, refused *Reje
 		return reject(RejectUnknownType)
 	}
 	fact = provider.Fact{What: k.what, Status: provider.FactOther,
-		MobileID: plain(mobileID(string(e.Data.MetaData.PartNumber), string(e.Data.MetaData.CardNumber)))}
+		MobileID: identifier(mobileID(string(e.Data.MetaData.PartNumber), string(e.Data.MetaData.CardNumber)))}
 	if word, ok := strings.CutPrefix(e.Data.Status, k.prefix); ok && statuses[word] != "" {
 		fact.Status = statuses[word]
 	}
 	if e.Time != nil {
 		fact.At = e.Time.UTC()
 	}
-	userID = plain(string(e.Data.UserID))
+	userID = identifier(string(e.Data.UserID))
 	named := map[provider.What][]id{
 		provider.AboutUser:       {e.Data.UserID},
 		provider.AboutEndpoint:   {e.Data.EndpointID, e.Data.ID},
@@ -153,10 +156,10 @@ func read(raw json.RawMessage) (userID string, fact provider.Fact, refused *Reje
 	}
 	for _, ref := range append(named[k.what], k.fromSource(e.Source)) {
 		if fact.Ref == "" {
-			fact.Ref = plain(string(ref))
+			fact.Ref = identifier(string(ref))
 		}
 	}
-	fact.DeviceID = plain(string(e.Data.EndpointID))
+	fact.DeviceID = identifier(string(e.Data.EndpointID))
 	if k.what == provider.AboutEndpoint {
 		fact.DeviceID = fact.Ref
 	}
@@ -169,7 +172,8 @@ func read(raw json.RawMessage) (userID string, fact provider.Fact, refused *Reje
 	return userID, fact, nil
 }
 
-// fromSource takes the id from the resource an event is about: that of an invitation is nowhere else.
+// fromSource takes the id from the URL of the resource that an event is about: the id of an invitation stands nowhere
+// else.
 func (k kind) fromSource(source string) id {
 	parts := strings.Split(source, "/")
 	if len(parts) < 2 {
@@ -188,12 +192,13 @@ func eventID(raw json.RawMessage) string {
 	if raw == nil || i.UnmarshalJSON(raw) != nil {
 		return ""
 	}
-	return plain(string(i))
+	return identifier(string(i))
 }
 
-// plain lets through what looks like an identifier and can be nothing else: at most 128 of [A-Za-z0-9._:-]. Facts and rejections go
-// to the bus and to logs, where no address or name may go, nor anything else a stranger may have written.
-func plain(text string) string {
+// identifier returns text that looks like an identifier (at most 128 of [A-Za-z0-9._:-]) and "" for any other. Facts
+// and rejections go to the bus and to logs, which must not hold addresses, names, or texts that a stranger may have
+// written into an event.
+func identifier(text string) string {
 	if len(text) > 128 {
 		return ""
 	}

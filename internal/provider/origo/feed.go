@@ -17,13 +17,15 @@ import (
 
 const (
 	feedPage = 500
-	// overlap is how far before the newest event reading goes on: an event may appear in the record later than ones with a later time.
+	// overlap is how far before the newest event the next reading begins: an event may be recorded after others that
+	// have a later time.
 	overlap = 2 * time.Minute
-	// remembered bounds the events in a bookmark, at the expense of the overlap.
+	// remembered is how many events a bookmark may name; with more, the overlap becomes shorter.
 	remembered = 250
 )
 
-// bookmark is where to read on: from a time, which HID includes, without the events already read from that time on.
+// bookmark says where to read on: from a time, which HID includes, leaving out the events from that time on that were
+// already read.
 type bookmark struct {
 	from time.Time
 	seen []string
@@ -40,17 +42,19 @@ func parseBookmark(text string, since time.Time) bookmark {
 		return bookmark{from: since}
 	}
 	from, err := time.Parse(time.RFC3339Nano, words[0])
-	if err != nil { // not one of ours: begin again, everything told twice is harmless
+	if err != nil { // not one of ours: begin again; it does no harm to report an event twice
 		return bookmark{from: since}
 	}
 	return bookmark{from, words[1:]}
 }
 
-// Feed reads the events that were not read up to a bookmark; the empty one starts at since. Events that cannot be used are left out.
-// Each is told once as long as it appears within two minutes of others with a later time.
+// Feed reads the events that follow a bookmark; with an empty bookmark, those from since on. Events that cannot be used
+// are left out. Each event is reported once, provided that HID records it at most two minutes after others that have a
+// later time.
 //
-// The shape of HID's own record is not documented. What is relied on: GET events takes dateFrom, startIndex and count, and lists
-// events oldest first, as a bare array or as a SCIM list.
+// HID documents that events can be read on demand (doc.origo.hidglobal.com, events and callbacks), but not in which
+// shape. This relies on GET events with dateFrom, startIndex and count, listing the oldest first, as a bare array or as
+// a SCIM list.
 func (c *Client) Feed(ctx context.Context, mark string, since time.Time) (provider.Feed, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -66,7 +70,8 @@ func (c *Client) Feed(ctx context.Context, mark string, since time.Time) (provid
 	var all []told
 	var fresh []json.RawMessage
 	more := true
-	// Pages advance by the bookmark, not by index, as old events may drop out meanwhile. Only a page of nothing new is passed over.
+	// Reading moves on by the bookmark, not by the index, because old events may drop out meanwhile. The index is used
+	// only to pass over pages that hold nothing new.
 	for more && len(fresh) == 0 {
 		page, total, err := c.events(ctx, at.from, 1+len(all))
 		if err != nil {
@@ -105,7 +110,7 @@ func (c *Client) Feed(ctx context.Context, mark string, since time.Time) (provid
 			next.seen = append(next.seen, t.key)
 		}
 	}
-	if more { // what was read before and lies behind this page is still to be passed over
+	if more { // events that were read before and come after this page still have to be passed over
 		for _, k := range at.seen {
 			if !slices.ContainsFunc(all, func(t told) bool { return t.key == k }) {
 				next.seen = append(next.seen, k)
@@ -118,7 +123,8 @@ func (c *Client) Feed(ctx context.Context, mark string, since time.Time) (provid
 
 // events reads one page, and how many events there are from that time on.
 func (c *Client) events(ctx context.Context, from time.Time, start int) ([]json.RawMessage, int, error) {
-	query := url.Values{"dateFrom": {from.UTC().Format(time.RFC3339Nano)}, "startIndex": {strconv.Itoa(start)}, "count": {strconv.Itoa(feedPage)}}
+	query := url.Values{"dateFrom": {from.UTC().Format(time.RFC3339Nano)}, "startIndex": {strconv.Itoa(start)},
+		"count": {strconv.Itoa(feedPage)}}
 	var raw json.RawMessage
 	k := call{op: "feed", method: http.MethodGet, url: c.config.Endpoints.Events + "/events?" + query.Encode()}
 	if err := c.do(ctx, k, &raw); err != nil {

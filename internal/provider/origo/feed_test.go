@@ -44,7 +44,8 @@ func (r *record) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	all := []map[string]any{}
 	for _, e := range r.events {
 		if !e.at.Before(from) {
-			all = append(all, map[string]any{"specversion": "1.0", "id": fmt.Sprint("event-", e.n), "type": "com.origo.mi.credential",
+			all = append(all, map[string]any{"specversion": "1.0", "id": fmt.Sprint("event-", e.n),
+				"type": "com.origo.mi.credential",
 				"time": e.at.Format("2006-01-02T15:04:05.000Z"),
 				"data": map[string]any{"userId": "5", "mid": fmt.Sprint(e.n), "status": "CREDENTIAL_ISSUED"}})
 		}
@@ -55,7 +56,8 @@ func (r *record) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	page := all[min(startIndex-1, len(all)):]
 	page = page[:min(r.limit, len(page))]
-	_ = json.NewEncoder(w).Encode(map[string]any{"totalResults": len(all), "startIndex": startIndex, "itemsPerPage": len(page), "Resources": page})
+	_ = json.NewEncoder(w).Encode(map[string]any{"totalResults": len(all), "startIndex": startIndex,
+		"itemsPerPage": len(page), "Resources": page})
 }
 
 func (r *record) reader(t *testing.T) func(mark string) (told []string, next string) {

@@ -1,11 +1,13 @@
-// Package origo speaks to HID Origo: its Mobile Identities interface, version 2.2, its token endpoint, its events read on demand,
-// and the CloudEvents it sends.
+// Package origo is the adapter for HID Origo. It calls the Mobile Identities interface (version 2.2), the token
+// endpoint and the interface for reading events, and it reads the CloudEvents that HID sends.
 //
-// What belongs here is HID's spelling of things and what its answers mean in the words of package provider. What does not: which
-// accounts there are and how often they may be called (accounts), and what follows from what is read (issuance).
+// What belongs here is how HID names things, and what its answers mean in the words of package provider. What does
+// not: which accounts there are and how often they may be called (accounts), and what follows from what is read
+// (issuance).
 //
-// Nobody at HID has confirmed what this package does. Paths, names and statuses are those that several independent public clients
-// send and receive; where they are silent or disagree, the choice made is written beside the code that makes it.
+// HID has not confirmed what this package does. Paths, names and statuses are those that several independent public
+// clients send and receive. Where those clients are silent or disagree, a comment beside the code says what was chosen
+// and why.
 package origo
 
 import (
@@ -31,7 +33,8 @@ const (
 	urn       = "urn:hid:scim:api:ma:2.2:"
 	coreUser  = "urn:ietf:params:scim:schemas:core:2.0:User"
 
-	// callTimeout bounds each method of Client, however many requests it takes, so that it ends well within a claim.
+	// callTimeout bounds each method of Client, including all requests it makes, so that the method ends well within a
+	// claim.
 	callTimeout = 5 * time.Second
 	// tokenMargin is how long before its end a token is no longer used.
 	tokenMargin = time.Minute
@@ -45,7 +48,8 @@ type Endpoints struct {
 	Events     string // below it: /events
 }
 
-// Production are HID's public hosts.
+// Production are HID's public hosts, from doc.origo.hidglobal.com (API authentication; API usage limits; events and
+// callbacks).
 var Production = Endpoints{
 	Token:      "https://api.origo.hidglobal.com",
 	Management: "https://ma.api.assaabloy.com/credential-management",
@@ -63,19 +67,20 @@ type Config struct {
 	Endpoints          Endpoints
 }
 
-// Doer sends one HTTP request; *http.Client is one. It must neither follow redirects nor retry what may have been executed.
+// Doer sends one HTTP request; *http.Client is one. It must neither follow redirects nor retry what may have been
+// executed.
 type Doer interface {
 	Do(*http.Request) (*http.Response, error)
 }
 
-// Limiter is asked before every request. An error means that it must not be made now.
+// Limiter is asked before every request, tokens included. An error means that the request must not be made now.
 type Limiter interface {
 	Take(ctx context.Context) error
 }
 
-// Client is one account at HID Origo; it implements provider.Provider. Its methods may be called concurrently. Their errors wrap one
-// of package provider's kinds and hold a word for what was tried and an HTTP status at most: no text of the provider's, which may
-// repeat what it was sent.
+// Client is one account at HID Origo; it implements provider.Provider. Its methods may be called concurrently. Their
+// errors wrap one of package provider's kinds. They name the operation and at most an HTTP status, and never quote the
+// provider's text, which may repeat what it was sent.
 type Client struct {
 	config  Config
 	doer    Doer
@@ -93,10 +98,11 @@ type Client struct {
 
 // New returns a client that has made no request yet.
 func New(config Config, doer Doer, now func() time.Time, limiter Limiter) *Client {
-	return &Client{config: config, doer: doer, now: now, limiter: limiter, authority: make(chan struct{}, 1), parts: map[string]part{}}
+	return &Client{config: config, doer: doer, now: now, limiter: limiter, authority: make(chan struct{}, 1),
+		parts: map[string]part{}}
 }
 
-// refusal is an answer that is no success. What the provider said is judged when it arrives and not kept.
+// refusal is an answer other than success. The provider's text is read once, when the answer arrives, and not kept.
 type refusal struct {
 	op         string
 	status     int
@@ -133,8 +139,8 @@ func (c *Client) management(op, method string, path ...string) call {
 	return call{op: op, method: method, url: u}
 }
 
-// with adds a JSON body. Names and filters are sent as they are, not with the escapes json.Marshal has for browsers.
-func (k call) with(body any) call {
+// withBody adds a JSON body. Names and filters are sent without the escapes that json.Marshal makes for browsers.
+func (k call) withBody(body any) call {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -145,8 +151,8 @@ func (k call) with(body any) call {
 	return k
 }
 
-// do makes a call with a token, and decodes a success into answer unless that is nil. A 401 is said before anything is done, so
-// whatever was asked is asked once more with a new token; nothing else is ever repeated.
+// do makes a call with a token, and decodes a success into answer unless that is nil. HID answers 401 before it acts,
+// so a call that got one is made once more, with a new token. No other call is ever repeated.
 func (c *Client) do(ctx context.Context, k call, answer any) error {
 	var token credential.Secret
 	for attempt := range 2 {
@@ -173,7 +179,7 @@ func (c *Client) do(ctx context.Context, k call, answer any) error {
 		if status == http.StatusUnauthorized && attempt == 0 {
 			continue
 		}
-		return outcome(k.op, status, body, answer)
+		return readAnswer(k.op, status, body, answer)
 	}
 	panic("unreachable")
 }
@@ -200,7 +206,7 @@ func (c *Client) send(op string, req *http.Request) (int, []byte, error) {
 	return resp.StatusCode, body, nil
 }
 
-// reason says why there is no answer, without the error's own text: it may quote the answer or the URL.
+// reason says why there is no answer. It leaves out the error's own text, which may quote the answer or the URL.
 func reason(err error) string {
 	var op *net.OpError
 	var timeout net.Error
@@ -213,8 +219,9 @@ func reason(err error) string {
 	return "no answer"
 }
 
-// bearer returns a token that is not the one known to be bad. The token endpoint has the tightest limit of all (50 in five
-// minutes), so one is used to its end, and only one caller at a time asks for the next.
+// bearer returns a token other than bad, which HID has refused. The token endpoint has the tightest limit (50 requests
+// in five minutes: doc.origo.hidglobal.com, API usage limits), so a token is used until shortly before its end, and
+// only one caller at a time asks for the next.
 func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.Secret, error) {
 	const op = "token"
 	select {
@@ -226,8 +233,10 @@ func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.
 	if c.token != "" && c.token != bad && c.now().Before(c.renewAt) {
 		return c.token, nil
 	}
-	form := url.Values{"client_id": {c.config.ClientID}, "client_secret": {c.config.ClientSecret.Reveal()}, "grant_type": {"client_credentials"}}
-	address := c.config.Endpoints.Token + "/authentication/customer/" + url.PathEscape(c.config.OrganizationID) + "/token"
+	form := url.Values{"client_id": {c.config.ClientID}, "client_secret": {c.config.ClientSecret.Reveal()},
+		"grant_type": {"client_credentials"}}
+	address := c.config.Endpoints.Token + "/authentication/customer/" +
+		url.PathEscape(c.config.OrganizationID) + "/token"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", failed(op, "request", provider.ErrRefused)
@@ -243,10 +252,11 @@ func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.
 		Token     credential.Secret `json:"access_token"`
 		ExpiresIn int               `json:"expires_in"`
 	}
-	if err := outcome(op, status, body, &answer); err != nil {
+	if err := readAnswer(op, status, body, &answer); err != nil {
 		var r *refusal
 		if errors.As(err, &r) && (r.kind == provider.ErrRefused || r.kind == provider.ErrNotFound) {
-			r.kind = provider.ErrNotOurs // whatever is wrong with this request is wrong with the account's configuration
+			// this request holds nothing but the account's configuration, so that is what is wrong
+			r.kind = provider.ErrNotOurs
 		}
 		return "", err
 	}
@@ -258,10 +268,9 @@ func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.
 	return c.token, nil
 }
 
-// outcome turns an answer into an error of the right kind, or decodes it.
-//
-// A success that is malformed is ErrUnavailable: what was asked for may have happened.
-func outcome(op string, status int, body []byte, answer any) error {
+// readAnswer decodes a success, and turns any other answer into an error of the right kind. A success that cannot be
+// decoded is ErrUnavailable, because HID may have done what was asked.
+func readAnswer(op string, status int, body []byte, answer any) error {
 	if status >= 200 && status < 300 {
 		if answer == nil {
 			return nil
@@ -285,9 +294,10 @@ func outcome(op string, status int, body []byte, answer any) error {
 		status:    status,
 		scim:      readable && (said.Schemas != nil || said.Status != nil),
 		duplicate: status == http.StatusConflict || strings.EqualFold(said.SCIMType, "uniqueness"),
-		// HID documents no answer for an empty pool. These are the ways of saying so that are taken at their word; for any other
-		// refusal the stock itself is asked.
-		noneIsLeft: says(text, "exhausted", "insufficient", "no mobile id", "none available", "not enough", "no available"),
+		// HID documents no answer for an empty pool. A refusal with one of these phrases is taken for one; after any
+		// other refusal the stock is read (refusalKind).
+		noneIsLeft: containsAny(text, "exhausted", "insufficient", "no mobile id", "none available", "not enough",
+			"no available"),
 	}
 	switch {
 	case status == http.StatusUnauthorized:
@@ -306,17 +316,19 @@ func outcome(op string, status int, body []byte, answer any) error {
 	return r
 }
 
-// forbidden says what a 403 means. HID answers 403, not 429, over its rate limits, and no document shows the body of either 403.
-// So it is the limit, which passes, unless the body speaks of permissions and not of a limit: an account that lacks a
-// permission and says so in other words is probed once a minute like one that is throttled, and nothing is lost by it.
+// forbidden says what a 403 means. HID answers 403, not 429, to calls over its rate limits (doc.origo.hidglobal.com,
+// API usage limits), and no document shows the body of that answer or of one about permissions. A 403 is therefore
+// taken for the limit, which passes, unless its body speaks of permissions and not of a limit. If that is wrong, an
+// account that lacks a permission is tried once a minute, as a throttled one is, which does no harm.
 func forbidden(text string) error {
-	if says(text, "permission", "privilege", "not authorized", "unauthorized", "scope") && !says(text, "limit", "quota", "too many", "throttl") {
+	if containsAny(text, "permission", "privilege", "not authorized", "unauthorized", "scope") &&
+		!containsAny(text, "limit", "quota", "too many", "throttl") {
 		return provider.ErrNotOurs
 	}
 	return provider.ErrOverLimit
 }
 
-func says(text string, words ...string) bool {
+func containsAny(text string, words ...string) bool {
 	for _, w := range words {
 		if strings.Contains(text, w) {
 			return true

@@ -26,7 +26,8 @@ var _ provider.Provider = (*origo.Client)(nil)
 
 var (
 	start = time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)
-	aimee = provider.Person{ExternalID: "E-1042", FirstName: "Aimée", LastName: "Tremblay", Email: "aimee.tremblay@example.com"}
+	aimee = provider.Person{ExternalID: "E-1042", FirstName: "Aimée", LastName: "Tremblay",
+		Email: "aimee.tremblay@example.com"}
 )
 
 const part = "MID-SUB-CRD_FTPN_1001"
@@ -40,8 +41,8 @@ func fixture(t *testing.T, name string) []byte {
 	return data
 }
 
-// hid answers requests by "METHOD path", the path without the organisation's part, and remembers them. What it has no answer for is
-// a 404 in HID's own form.
+// hid answers requests by "METHOD path", the path without the organisation's part, and remembers them. What it has no
+// answer for is a 404 in HID's own form.
 type hid struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -58,7 +59,8 @@ type request struct {
 func newHID(t *testing.T) *hid {
 	h := &hid{answers: map[string]func() (int, string){}}
 	h.says("POST token", 200, string(fixture(t, "token.json")))
-	h.says("GET part-number", 200, `{"schemas":[],"urn:hid:scim:api:ma:2.2:PartNumber":[`+string(fixture(t, "part-number-reply.json"))+`]}`)
+	h.says("GET part-number", 200, `{"schemas":[],"urn:hid:scim:api:ma:2.2:PartNumber":[`+string(fixture(t,
+		"part-number-reply.json"))+`]}`)
 	h.says("GET part-number/41", 200, string(fixture(t, "part-number-reply.json")))
 	h.Server = httptest.NewServer(h)
 	t.Cleanup(h.Close)
@@ -122,7 +124,8 @@ func (c *clock) Now() time.Time          { return start.Add(time.Duration(c.offs
 func (c *clock) Advance(d time.Duration) { c.offset.Add(int64(d)) }
 
 func config(base string) origo.Config {
-	return origo.Config{Account: "acme-origo", OrganizationID: "1003233", ClientID: "1003233-OSRV1", ClientSecret: "CANARY-secret",
+	return origo.Config{Account: "acme-origo", OrganizationID: "1003233", ClientID: "1003233-OSRV1",
+		ClientSecret:  "CANARY-secret",
 		ApplicationID: "APP", ApplicationVersion: "1.0",
 		Endpoints: origo.Endpoints{Token: base, Management: base + "/credential-management", Events: base}}
 }
@@ -153,7 +156,8 @@ func equal[T any](t *testing.T, got, want T) {
 
 func isKind(t *testing.T, err, want error) {
 	t.Helper()
-	all := []error{provider.ErrUnavailable, provider.ErrOverLimit, provider.ErrNotFound, provider.ErrEmpty, provider.ErrEmailInUse,
+	all := []error{provider.ErrUnavailable, provider.ErrOverLimit, provider.ErrNotFound, provider.ErrEmpty,
+		provider.ErrEmailInUse,
 		provider.ErrRefused, provider.ErrNotOurs}
 	for _, kind := range all {
 		if errors.Is(err, kind) != (kind == want) {
@@ -170,8 +174,10 @@ func TestReserveCreatesUserInvitationAndReservationInOneCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	expires := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
-	equal(t, got, credential.Reserved{UserID: "103367", InvitationRef: "16247463", CredentialRef: "887001", Code: "BPEX-LQTC-4E33-QT6N",
-		ExpiresAt: &expires, Mobile: &credential.MobileID{ID: part + ":56", Number: "56", Format: "H10301", FacilityCode: "42"}})
+	equal(t, got, credential.Reserved{UserID: "103367", InvitationRef: "16247463", CredentialRef: "887001",
+		Code:      "BPEX-LQTC-4E33-QT6N",
+		ExpiresAt: &expires, Mobile: &credential.MobileID{ID: part + ":56", Number: "56", Format: "H10301",
+			FacilityCode: "42"}})
 
 	sent := h.asked("POST users")
 	if len(sent) != 1 {
@@ -187,7 +193,8 @@ func TestReserveCreatesUserInvitationAndReservationInOneCall(t *testing.T) {
 		}
 	}
 	token := h.asked("POST token")
-	if len(token) != 1 || token[0].body != "client_id=1003233-OSRV1&client_secret=CANARY-secret&grant_type=client_credentials" {
+	if len(token) != 1 ||
+		token[0].body != "client_id=1003233-OSRV1&client_secret=CANARY-secret&grant_type=client_credentials" {
 		t.Errorf("token request %v", token)
 	}
 }
@@ -195,16 +202,19 @@ func TestReserveCreatesUserInvitationAndReservationInOneCall(t *testing.T) {
 func TestReserveForAUserThatExists(t *testing.T) {
 	h := newHID(t)
 	h.says("POST users/103367/invitation", 200, `{
-	  "urn:hid:scim:api:ma:2.2:UserInvitation": [{"id": "77", "invitationCode": "AAAA-BBBB-CCCC-DDDD", "status": "PENDING"}],
-	  "urn:hid:scim:api:ma:2.2:Credential": [{"id": "88", "partNumber": "`+part+`", "status": "ISSUE_INITIATED", "cardNumber": 57}]}`)
+	  "urn:hid:scim:api:ma:2.2:UserInvitation": [{"id": "77", "invitationCode": "AAAA-BBBB-CCCC-DDDD",
+		"status": "PENDING"}],
+	  "urn:hid:scim:api:ma:2.2:Credential": [{"id": "88", "partNumber": "`+part+`", "status": "ISSUE_INITIATED",
+		"cardNumber": 57}]}`)
 	got, err := h.client().Reserve(t.Context(), "103367", aimee, part)
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, got, credential.Reserved{UserID: "103367", InvitationRef: "77", CredentialRef: "88", Code: "AAAA-BBBB-CCCC-DDDD",
+	equal(t, got, credential.Reserved{UserID: "103367", InvitationRef: "77", CredentialRef: "88",
+		Code:   "AAAA-BBBB-CCCC-DDDD",
 		Mobile: &credential.MobileID{ID: part + ":57", Number: "57", Format: "H10301", FacilityCode: "42"}})
 	if body := h.asked("POST users/103367/invitation")[0].body; strings.Contains(body, "Tremblay") {
-		t.Errorf("the person is sent where nobody asks for it: %s", body)
+		t.Errorf("the person is sent where HID does not ask for it: %s", body)
 	}
 }
 
@@ -231,9 +241,11 @@ func TestUserOnADevice(t *testing.T) {
 	}
 	expires := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	equal(t, got, provider.User{ID: "103367", ExternalID: "E-1042",
-		Invitations: []provider.Invitation{{ID: "16247463", Status: provider.InvitationAccepted, Code: "BPEX-LQTC-4E33-QT6N", ExpiresAt: &expires, CreatedAt: start}},
-		Credentials: []provider.Credential{{ID: "887001", PartNumber: part, MobileID: credential.MobileID{ID: part + ":56", Number: "56"},
-			Device: &credential.Device{ID: "550017", Model: "iPhone 17", Platform: "iOS"}}}})
+		Invitations: []provider.Invitation{{ID: "16247463", Status: provider.InvitationAccepted,
+			Code: "BPEX-LQTC-4E33-QT6N", ExpiresAt: &expires, CreatedAt: start}},
+		Credentials: []provider.Credential{{ID: "887001", PartNumber: part,
+			MobileID: credential.MobileID{ID: part + ":56", Number: "56"},
+			Device:   &credential.Device{ID: "550017", Model: "iPhone 17", Platform: "iOS"}}}})
 }
 
 func TestUserInEveryStateOfACredential(t *testing.T) {
@@ -242,7 +254,9 @@ func TestUserInEveryStateOfACredential(t *testing.T) {
 		return fmt.Sprintf(`{"id": %s, "partNumber": "P", "status": %q, "cardNumber": "9"}`, id, status)
 	}
 	phone := func(status string, creds ...string) string {
-		return fmt.Sprintf(`{"id": "phone", "status": %q, "manufacturer": "Google", "model": "Pixel 11", %sCredential": [%s]}`, status, urn, strings.Join(creds, ","))
+		return fmt.Sprintf(
+			`{"id": "phone", "status": %q, "manufacturer": "Google", "model": "Pixel 11", %sCredential": [%s]}`, status,
+			urn, strings.Join(creds, ","))
 	}
 	type seen struct {
 		id            string
@@ -256,16 +270,23 @@ func TestUserInEveryStateOfACredential(t *testing.T) {
 		{"on its way", "", phone("ACTIVE", cred("1", "ISSUE_INITIATED")), []seen{{"1", true, true}}},
 		{"on the device", "", phone("ACTIVE", cred("1", "ISSUED")), []seen{{"1", true, false}}},
 		{"issued, but in no container", cred("1", "ISSUED"), "", []seen{{"1", false, true}}},
-		{"in both lists", cred("1", "ISSUE_INITIATED"), phone("ACTIVE", cred("1", "ISSUED")), []seen{{"1", true, false}}},
-		{"being revoked", cred("1", "REVOKE_INITIATED"), phone("ACTIVE", cred("2", "REVOKE_INITIATED"), cred("3", "REVOKED")), nil},
-		{"revoked on the device, still in the other list", cred("1", "ISSUED"), phone("ACTIVE", cred("1", "REVOKED")), nil},
+		{"in both lists", cred("1", "ISSUE_INITIATED"), phone("ACTIVE", cred("1", "ISSUED")),
+			[]seen{{"1", true, false}}},
+		{"being revoked", cred("1", "REVOKE_INITIATED"), phone("ACTIVE", cred("2", "REVOKE_INITIATED"),
+			cred("3", "REVOKED")), nil},
+		{"revoked on the device, still in the other list", cred("1", "ISSUED"),
+			phone("ACTIVE", cred("1", "REVOKED")), nil},
 		{"on a device that was removed", cred("1", "ISSUED"), phone("INACTIVE", cred("1", "ISSUED")), nil},
-		{"a status nobody knows", cred("1", "BLESSED"), phone("ACTIVE", cred("2", "BLESSED")), []seen{{"2", true, true}, {"1", false, false}}},
-		{"without an id", cred(`"undefined"`, "ISSUED"), phone("ACTIVE", cred("null", "ISSUED"), cred(`""`, "ISSUED")), nil},
+		{"an unknown status", cred("1", "BLESSED"), phone("ACTIVE", cred("2", "BLESSED")),
+			[]seen{{"2", true, true}, {"1", false, false}}},
+		{"without an id", cred(`"undefined"`, "ISSUED"), phone("ACTIVE", cred("null", "ISSUED"), cred(`""`, "ISSUED")),
+			nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHID(t)
-			h.says("GET users/5", 200, fmt.Sprintf(`{"id": "5", "somethingNew": {}, %sCredential": [%s], %sCredentialContainer": [%s]}`, urn, tt.reserved, urn, tt.containers))
+			h.says("GET users/5", 200,
+				fmt.Sprintf(`{"id": "5", "somethingNew": {}, %sCredential": [%s], %sCredentialContainer": [%s]}`, urn,
+					tt.reserved, urn, tt.containers))
 			user, err := h.client().User(t.Context(), "5")
 			if err != nil {
 				t.Fatal(err)
@@ -281,11 +302,14 @@ func TestUserInEveryStateOfACredential(t *testing.T) {
 
 func TestInvitationStatuses(t *testing.T) {
 	for status, want := range map[string]provider.InvitationStatus{
-		"PENDING": "pending", "ACKNOWLEDGED": "accepted", "CANCEL_INITIATED": "cancelled", "CANCELLED": "cancelled", "EXPIRED": "expired",
+		"PENDING": "pending", "ACKNOWLEDGED": "accepted", "CANCEL_INITIATED": "cancelled", "CANCELLED": "cancelled",
+		"EXPIRED": "expired",
 		"BLESSED": "pending",
 	} {
 		h := newHID(t)
-		h.says("GET users/5", 200, `{"id": 5, "urn:hid:scim:api:ma:2.2:UserInvitation": [{"id": 1, "status": "`+status+`", "expirationDate": "soon"}, {"id": null}]}`)
+		h.says("GET users/5", 200,
+			`{"id": 5, "urn:hid:scim:api:ma:2.2:UserInvitation": [{"id": 1, "status": "`+status+`",
+				"expirationDate": "soon"}, {"id": null}]}`)
 		user, err := h.client().User(t.Context(), "5")
 		if err != nil {
 			t.Fatal(err)
@@ -312,13 +336,13 @@ func TestFindUser(t *testing.T) {
 		wantID           string
 	}{
 		{"by e-mail", page("1"), refusal, 400, nil, "1"},
-		{"nobody, search by externalId refused", page(), refusal, 400, provider.ErrNotFound, ""},
-		{"nobody", page(), page(), 200, provider.ErrNotFound, ""},
+		{"no user, search by externalId refused", page(), refusal, 400, provider.ErrNotFound, ""},
+		{"no user", page(), page(), 200, provider.ErrNotFound, ""},
 		{"e-mail changed since", page(), page("1"), 200, nil, "1"},
 		{"e-mail is another's", page("2"), refusal, 400, provider.ErrEmailInUse, ""},
 		{"e-mail is another's now", page("2"), page("1"), 200, nil, "1"},
 		{"filter ignored: everybody", page(), page("2", "1", "3"), 200, provider.ErrNotFound, ""},
-		{"filter ignored: somebody", page(), page("2"), 200, provider.ErrNotFound, ""},
+		{"filter ignored: another user", page(), page("2"), 200, provider.ErrNotFound, ""},
 		{"deleted since", page("3"), refusal, 400, provider.ErrNotFound, ""},
 		{"a hit without an id", `{"Resources": [{"id": "undefined"}]}`, refusal, 400, provider.ErrUnavailable, ""},
 		{"unwell at the second search", page(), refusal, 500, provider.ErrUnavailable, ""},
@@ -387,9 +411,21 @@ var every = []struct {
 	name, request string
 	call          func(context.Context, *origo.Client) error
 }{
-	{"token", "POST token", func(ctx context.Context, c *origo.Client) error { _, err := c.User(ctx, "5"); return err }},
-	{"find", "POST users/.search", func(ctx context.Context, c *origo.Client) error { _, err := c.FindUser(ctx, aimee); return err }},
-	{"read", "GET users/5", func(ctx context.Context, c *origo.Client) error { _, err := c.User(ctx, "5"); return err }},
+	{"token", "POST token", func(ctx context.Context, c *origo.Client) error {
+		_,
+			err := c.User(ctx, "5")
+		return err
+	}},
+	{"find", "POST users/.search", func(ctx context.Context, c *origo.Client) error {
+		_,
+			err := c.FindUser(ctx, aimee)
+		return err
+	}},
+	{"read", "GET users/5", func(ctx context.Context, c *origo.Client) error {
+		_,
+			err := c.User(ctx, "5")
+		return err
+	}},
 	{"create", "POST users", func(ctx context.Context, c *origo.Client) error {
 		_, err := c.Reserve(ctx, "", aimee, part)
 		return err
@@ -400,15 +436,27 @@ var every = []struct {
 	}},
 	{"cancel", "DELETE invitation/5", func(ctx context.Context, c *origo.Client) error { return c.Cancel(ctx, "5") }},
 	{"revoke", "DELETE credential/5", func(ctx context.Context, c *origo.Client) error { return c.Revoke(ctx, "5") }},
-	{"update", "PUT users/5", func(ctx context.Context, c *origo.Client) error { return c.UpdateUser(ctx, "5", aimee) }},
+	{"update", "PUT users/5", func(ctx context.Context, c *origo.Client) error {
+		return c.UpdateUser(ctx,
+			"5", aimee)
+	}},
 	{"delete", "DELETE users/5", func(ctx context.Context, c *origo.Client) error { return c.DeleteUser(ctx, "5") }},
 	{"photo", "POST users/5/photo", func(ctx context.Context, c *origo.Client) error {
 		_, err := c.SetPhoto(ctx, "5", credential.Picture{ContentType: "image/jpeg", Data: []byte("jpeg")})
 		return err
 	}},
-	{"remove photo", "DELETE users/5/photo/6", func(ctx context.Context, c *origo.Client) error { return c.RemovePhoto(ctx, "5", "6") }},
-	{"stock", "GET part-number/41", func(ctx context.Context, c *origo.Client) error { _, err := c.Stock(ctx, part); return err }},
-	{"feed", "GET /events", func(ctx context.Context, c *origo.Client) error { _, err := c.Feed(ctx, "", start); return err }},
+	{"remove photo", "DELETE users/5/photo/6",
+		func(ctx context.Context, c *origo.Client) error { return c.RemovePhoto(ctx, "5", "6") }},
+	{"stock", "GET part-number/41", func(ctx context.Context, c *origo.Client) error {
+		_,
+			err := c.Stock(ctx, part)
+		return err
+	}},
+	{"feed", "GET /events", func(ctx context.Context, c *origo.Client) error {
+		_,
+			err := c.Feed(ctx, "", start)
+		return err
+	}},
 }
 
 func TestErrorKinds(t *testing.T) {
@@ -423,7 +471,9 @@ func TestErrorKinds(t *testing.T) {
 		return kinds
 	}
 	scim := func(status int, scimType, message string) string {
-		return fmt.Sprintf(`{"schemas":["urn:ietf:params:scim:api:messages:2.0:Error"],"status":"%d","scimType":%q,"message":%q}`, status, scimType, message)
+		return fmt.Sprintf(
+			`{"schemas":["urn:ietf:params:scim:api:messages:2.0:Error"],"status":"%d","scimType":%q,"message":%q}`,
+			status, scimType, message)
 	}
 	for _, tt := range []struct {
 		name   string
@@ -437,28 +487,39 @@ func TestErrorKinds(t *testing.T) {
 		{"redirect", 304, "", unless(provider.ErrUnavailable, nil)},
 		{"403 without a word", 403, "", unless(provider.ErrOverLimit, nil)},
 		{"403 of a gateway", 403, `{"message":"Forbidden"}`, unless(provider.ErrOverLimit, nil)},
-		{"403 over the limit", 403, scim(403, "", "You are not authorized to exceed the request limit"), unless(provider.ErrOverLimit, nil)},
-		{"403 without permission", 403, scim(403, "", "The client lacks the permission"), unless(provider.ErrNotOurs, nil)},
+		{"403 over the limit", 403, scim(403, "", "You are not authorized to exceed the request limit"),
+			unless(provider.ErrOverLimit, nil)},
+		{"403 without permission", 403, scim(403, "", "The client lacks the permission"),
+			unless(provider.ErrNotOurs, nil)},
 		{"429", 429, "", unless(provider.ErrOverLimit, nil)},
 		{"401, twice", 401, scim(401, "", ""), unless(provider.ErrNotOurs, nil)},
-		{"404", 404, scim(404, "", ""), unless(provider.ErrNotFound, map[string]error{"token": provider.ErrNotOurs, "find": provider.ErrUnavailable})},
-		{"404 of a gateway", 404, "default backend", unless(provider.ErrNotFound, map[string]error{"token": provider.ErrNotOurs,
-			"read": provider.ErrUnavailable, "find": provider.ErrUnavailable})},
-		{"400", 400, scim(400, "invalidValue", ""), unless(provider.ErrRefused, map[string]error{"token": provider.ErrNotOurs})},
+		{"404", 404, scim(404, "", ""), unless(provider.ErrNotFound, map[string]error{"token": provider.ErrNotOurs,
+			"find": provider.ErrUnavailable})},
+		{"404 of a gateway", 404, "default backend",
+			unless(provider.ErrNotFound, map[string]error{"token": provider.ErrNotOurs,
+				"read": provider.ErrUnavailable, "find": provider.ErrUnavailable})},
+		{"400", 400, scim(400, "invalidValue", ""),
+			unless(provider.ErrRefused, map[string]error{"token": provider.ErrNotOurs})},
 		{"409", 409, scim(409, "", ""), unless(provider.ErrRefused, map[string]error{"token": provider.ErrNotOurs,
 			"create": provider.ErrEmailInUse, "update": provider.ErrEmailInUse})},
-		{"uniqueness", 400, scim(400, "uniqueness", ""), unless(provider.ErrRefused, map[string]error{"token": provider.ErrNotOurs,
-			"create": provider.ErrEmailInUse, "update": provider.ErrEmailInUse})},
-		{"empty pool", 400, scim(400, "poolExhausted", ""), unless(provider.ErrRefused, map[string]error{"token": provider.ErrNotOurs,
-			"create": provider.ErrEmpty, "invite": provider.ErrEmpty})},
-		{"empty pool in words", 409, scim(409, "", "No available credentials"), unless(provider.ErrRefused, map[string]error{
-			"token": provider.ErrNotOurs, "create": provider.ErrEmpty, "invite": provider.ErrEmpty, "update": provider.ErrEmailInUse})},
+		{"uniqueness", 400, scim(400, "uniqueness", ""),
+			unless(provider.ErrRefused, map[string]error{"token": provider.ErrNotOurs,
+				"create": provider.ErrEmailInUse, "update": provider.ErrEmailInUse})},
+		{"empty pool", 400, scim(400, "poolExhausted", ""),
+			unless(provider.ErrRefused, map[string]error{"token": provider.ErrNotOurs,
+				"create": provider.ErrEmpty, "invite": provider.ErrEmpty})},
+		{"empty pool in words", 409, scim(409, "", "No available credentials"),
+			unless(provider.ErrRefused, map[string]error{
+				"token": provider.ErrNotOurs, "create": provider.ErrEmpty, "invite": provider.ErrEmpty,
+				"update": provider.ErrEmailInUse})},
 		{"success, but not JSON", 200, "<html>", unless(provider.ErrUnavailable, map[string]error{
 			"cancel": nil, "revoke": nil, "delete": nil, "remove photo": nil, "update": nil})},
 		{"success, but of another shape", 200, `{"id": [1], "Resources": 1, "access_token": 1, "availableQty": "many"}`,
-			unless(provider.ErrUnavailable, map[string]error{"cancel": nil, "revoke": nil, "delete": nil, "remove photo": nil, "update": nil})},
+			unless(provider.ErrUnavailable, map[string]error{"cancel": nil, "revoke": nil, "delete": nil,
+				"remove photo": nil, "update": nil})},
 		{"success, but nothing in it", 200, `{}`, unless(provider.ErrUnavailable, map[string]error{
-			"cancel": nil, "revoke": nil, "delete": nil, "remove photo": nil, "update": nil, "feed": nil, "find": provider.ErrNotFound})},
+			"cancel": nil, "revoke": nil, "delete": nil, "remove photo": nil, "update": nil, "feed": nil,
+			"find": provider.ErrNotFound})},
 	} {
 		for _, m := range every {
 			t.Run(tt.name+"/"+m.name, func(t *testing.T) {
@@ -466,7 +527,8 @@ func TestErrorKinds(t *testing.T) {
 				h.says(m.request, tt.status, tt.body)
 				isKind(t, m.call(t.Context(), h.client()), tt.want[m.name])
 				tries := 1
-				if tt.status == 401 && m.name != "token" || tt.want[m.name] == provider.ErrNotFound && m.name == "find" {
+				if tt.status == 401 && m.name != "token" || tt.want[m.name] == provider.ErrNotFound &&
+					m.name == "find" {
 					tries = 2 // a 401 once more with a new token; a search goes on by externalId
 				}
 				if got := len(h.asked(m.request)); got != tries {
@@ -481,7 +543,8 @@ func TestUnclearRefusalOfAReservationIsAnEmptyPoolIfTheStockSaysSo(t *testing.T)
 	for available, want := range map[int]error{0: provider.ErrEmpty, 3: provider.ErrRefused} {
 		h := newHID(t)
 		h.says("POST users", 422, `{"status": "422"}`)
-		h.says("GET part-number/41", 200, fmt.Sprintf(`{"id": 41, "partNumber": %q, "availableQty": %d}`, part, available))
+		h.says("GET part-number/41", 200, fmt.Sprintf(`{"id": 41, "partNumber": %q, "availableQty": %d}`,
+			part, available))
 		_, err := h.client().Reserve(t.Context(), "", aimee, part)
 		isKind(t, err, want)
 	}
@@ -507,12 +570,15 @@ func TestMissingListOfPartNumbersIsNoUnknownPartNumber(t *testing.T) {
 }
 
 func TestPartNumberInEveryShapeClientsHaveSeen(t *testing.T) {
-	const wrapped = `{"schemas": ["urn:hid:scim:api:ma:2.2:PartNumber"], "urn:hid:scim:api:ma:2.2:PartNumber": [{"id": "4924_1", "partNumber": "` + part + `",
-		"availableQty": 445, "nextNumber": 56, "programmingData": {"facility code": "99", "incremental_card id number": "1", "format_number": "TRK-H10301"}}]}`
+	const wrapped = `{"schemas": ["urn:hid:scim:api:ma:2.2:PartNumber"],
+		"urn:hid:scim:api:ma:2.2:PartNumber": [{"id": "4924_1", "partNumber": "` + part + `",
+		"availableQty": 445, "nextNumber": 56, "programmingData": {"facility code": "99",
+			"incremental_card id number": "1", "format_number": "TRK-H10301"}}]}`
 	for name, list := range map[string]string{
-		"wrapped list":        wrapped,
-		"SCIM list":           `{"totalResults": 1, "Resources": [{"id": "4924_1", "partNumber": "` + part + `"}]}`,
-		"SCIM list of places": `{"Resources": [{"meta": {"location": "https://example.invalid/part-number/4924_0"}}, {"meta": {"location": "https://example.invalid/part-number/4924_1"}}]}`,
+		"wrapped list": wrapped,
+		"SCIM list":    `{"totalResults": 1, "Resources": [{"id": "4924_1", "partNumber": "` + part + `"}]}`,
+		"SCIM list of places": `{"Resources": [{"meta": {"location": "https://example.invalid/part-number/4924_0"}},
+			{"meta": {"location": "https://example.invalid/part-number/4924_1"}}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHID(t)
@@ -536,8 +602,10 @@ func TestUpdateAndDeleteUser(t *testing.T) {
 	if err := errors.Join(c.UpdateUser(t.Context(), "5", aimee), c.DeleteUser(t.Context(), "5")); err != nil {
 		t.Fatal(err)
 	}
-	sameJSON(t, []byte(h.asked("PUT users/5")[0].body), []byte(`{"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "externalId": "E-1042",
-		"name": {"familyName": "Tremblay", "givenName": "Aimée"}, "emails": [{"value": "aimee.tremblay@example.com"}], "meta": {"resourceType": "PACSUser"}}`))
+	sameJSON(t, []byte(h.asked("PUT users/5")[0].body), []byte(`{
+		"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "externalId": "E-1042",
+		"name": {"familyName": "Tremblay", "givenName": "Aimée"}, "emails": [{"value": "aimee.tremblay@example.com"}],
+		"meta": {"resourceType": "PACSUser"}}`))
 }
 
 func TestPhotoIsUploadedAndApproved(t *testing.T) {
@@ -550,7 +618,8 @@ func TestPhotoIsUploadedAndApproved(t *testing.T) {
 			h := newHID(t)
 			h.says("POST users/5/photo", 201, answer)
 			h.says("PUT users/5/photo/7001/status", 200, "")
-			ref, err := h.client().SetPhoto(t.Context(), "5", credential.Picture{ContentType: "image/jpeg", Data: []byte("\xff\xd8\xff")})
+			ref, err := h.client().SetPhoto(t.Context(), "5", credential.Picture{ContentType: "image/jpeg",
+				Data: []byte("\xff\xd8\xff")})
 			if err != nil || ref != "7001" {
 				t.Fatalf("%q, %v", ref, err)
 			}
@@ -619,7 +688,8 @@ func TestRefusedTokenIsRenewedOnceAndTheCallMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	sent := h.asked("POST users")
-	if tokens != 2 || len(sent) != 2 || sent[0].header.Get("Authorization") != "Bearer T1" || sent[1].header.Get("Authorization") != "Bearer T2" ||
+	if tokens != 2 || len(sent) != 2 || sent[0].header.Get("Authorization") != "Bearer T1" ||
+		sent[1].header.Get("Authorization") != "Bearer T2" ||
 		sent[1].body != sent[0].body {
 		t.Errorf("%d tokens, %d calls", tokens, len(sent))
 	}
@@ -658,7 +728,8 @@ func TestLimiterIsAskedBeforeEveryRequest(t *testing.T) {
 	h := newHID(t)
 	h.says("POST users", 201, string(fixture(t, "create-user-reply.json")))
 	l := new(limiter)
-	if _, err := origo.New(config(h.URL), h.Client(), new(clock).Now, l).Reserve(t.Context(), "", aimee, part); err != nil {
+	if _, err := origo.New(config(h.URL), h.Client(), new(clock).Now, l).Reserve(t.Context(), "", aimee,
+		part); err != nil {
 		t.Fatal(err)
 	}
 	if got := l.taken.Load(); got != 3 || len(h.requests) != 3 { // token, part number, reservation
@@ -666,7 +737,8 @@ func TestLimiterIsAskedBeforeEveryRequest(t *testing.T) {
 	}
 	sent := len(h.requests)
 	for _, m := range every {
-		isKind(t, m.call(t.Context(), origo.New(config(h.URL), h.Client(), new(clock).Now, &limiter{err: errors.New("no")})), provider.ErrOverLimit)
+		isKind(t, m.call(t.Context(), origo.New(config(h.URL), h.Client(), new(clock).Now,
+			&limiter{err: errors.New("no")})), provider.ErrOverLimit)
 	}
 	if len(h.requests) != sent {
 		t.Error("requests were made over the limit")
@@ -680,12 +752,13 @@ func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
 func TestEveryRequestEndsWithinFiveSeconds(t *testing.T) {
 	for _, m := range every {
 		began := time.Now()
-		err := m.call(t.Context(), origo.New(config("http://hid.invalid"), doer(func(r *http.Request) (*http.Response, error) {
-			if end, ok := r.Context().Deadline(); !ok || end.Sub(began) > 5*time.Second+time.Second {
-				t.Errorf("%s: until %v", m.name, end)
-			}
-			return nil, context.DeadlineExceeded
-		}), new(clock).Now, new(limiter)))
+		err := m.call(t.Context(), origo.New(config("http://hid.invalid"),
+			doer(func(r *http.Request) (*http.Response, error) {
+				if end, ok := r.Context().Deadline(); !ok || end.Sub(began) > 5*time.Second+time.Second {
+					t.Errorf("%s: until %v", m.name, end)
+				}
+				return nil, context.DeadlineExceeded
+			}), new(clock).Now, new(limiter)))
 		isKind(t, err, provider.ErrUnavailable)
 		if !strings.Contains(fmt.Sprint(err), "timeout") {
 			t.Errorf("%s: %v", m.name, err)
@@ -693,10 +766,12 @@ func TestEveryRequestEndsWithinFiveSeconds(t *testing.T) {
 	}
 }
 
-// TestErrorsTellNothing plants canaries wherever a provider or a network can put text, and looks for them in every error.
+// TestErrorsTellNothing puts marked texts in every place where a provider or a network can put text, and looks for them
+// in every error.
 func TestErrorsTellNothing(t *testing.T) {
 	const canaries = `CANARY Aimée Tremblay aimee.tremblay@example.com BPEX-LQTC-4E33-QT6N eyJhbGciOi-example`
-	body := `{"schemas": "` + canaries + `", "status": "` + canaries + `", "scimType": "` + canaries + `", "message": "` + canaries + `", "detail": "` + canaries + `"}`
+	body := `{"schemas": "` + canaries + `", "status": "` + canaries + `", "scimType": "` + canaries +
+		`", "message": "` + canaries + `", "detail": "` + canaries + `"}`
 	check := func(what string, err error) {
 		t.Helper()
 		if err == nil {
@@ -721,12 +796,18 @@ func TestErrorsTellNothing(t *testing.T) {
 				check(fmt.Sprint(m.name, status), m.call(t.Context(), h.client()))
 			}
 		}
-		check(m.name, m.call(t.Context(), origo.New(config("http://hid.invalid"), doer(func(*http.Request) (*http.Response, error) {
-			return nil, errors.New(canaries)
-		}), new(clock).Now, new(limiter))))
-		check(m.name, m.call(t.Context(), origo.New(config("http://hid.invalid"), doer(func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Body: io.NopCloser(io.MultiReader(bytes.NewReader([]byte(canaries)), broken{}))}, nil
-		}), new(clock).Now, new(limiter))))
+		check(m.name,
+			m.call(t.Context(), origo.New(config("http://hid.invalid"),
+				doer(func(*http.Request) (*http.Response, error) {
+					return nil, errors.New(canaries)
+				}), new(clock).Now, new(limiter))))
+		check(m.name,
+			m.call(t.Context(), origo.New(config("http://hid.invalid"),
+				doer(func(*http.Request) (*http.Response, error) {
+					return &http.Response{StatusCode: 200,
+						Body: io.NopCloser(io.MultiReader(bytes.NewReader([]byte(canaries)),
+							broken{}))}, nil
+				}), new(clock).Now, new(limiter))))
 	}
 	if text := fmt.Sprintf("%v %+v %#v", config(""), config(""), config("")); strings.Contains(text, "CANARY") {
 		t.Errorf("the configuration tells its secret: %s", text)

@@ -10,8 +10,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
-// id is one of HID's identifiers, which may come as a number or as a string. What receivers have met in place of one, such as the
-// text "undefined", is no id: it becomes "".
+// id is one of HID's identifiers, which may arrive as a number or as a string. Public clients have received texts such
+// as "undefined" in place of one; those become "".
 type id string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -29,7 +29,7 @@ func (i *id) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// usable says whether text can name a record, also in a path.
+// usable reports whether text can be the id of a record, also as a part of a path.
 func usable(text string) bool {
 	switch strings.ToLower(text) {
 	case "", "null", "undefined", "nan", "true", "false":
@@ -39,8 +39,8 @@ func usable(text string) bool {
 		!strings.ContainsFunc(text, unicode.IsControl)
 }
 
-// moment is a date-time that may be missing or unreadable, which leaves it zero: nothing depends on one so much that a user
-// could not be read without it.
+// moment is a date-time. One that is missing or cannot be read is zero, because no time is so important that a user
+// should not be read without it.
 type moment struct{ time.Time }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -67,7 +67,7 @@ type meta struct {
 	Location     string `json:"location,omitempty"`
 }
 
-// id is the last part of the location: search hits have no other.
+// id is the last part of the location: search results have no other id.
 func (m meta) id() id {
 	last := id(m.Location[strings.LastIndex(m.Location, "/")+1:])
 	if !usable(string(last)) {
@@ -85,7 +85,7 @@ type email struct {
 	Value string `json:"value"`
 }
 
-// action is what is to be done with the user created or named, in HID's "Y" and "N".
+// action says what HID is to do for the user that is created or named; yes and no are HID's "Y" and "N".
 type action struct {
 	CreateInvitationCode string `json:"createInvitationCode"`
 	SendInvitationEmail  string `json:"sendInvitationEmail"`
@@ -103,7 +103,7 @@ type userRequest struct {
 	Meta       meta     `json:"meta"`
 }
 
-func describe(p provider.Person) userRequest {
+func personBody(p provider.Person) userRequest {
 	return userRequest{
 		Schemas:    []string{coreUser},
 		ExternalID: p.ExternalID,
@@ -162,17 +162,18 @@ var invitationStatuses = map[string]provider.InvitationStatus{
 
 func (i invitation) neutral() provider.Invitation {
 	status, known := invitationStatuses[i.Status]
-	if !known { // a word nobody has seen must end nothing
+	if !known { // an unknown status must not end a credential
 		status = provider.InvitationPending
 	}
-	return provider.Invitation{ID: string(i.ID), Status: status, Code: i.Code, ExpiresAt: i.Expires.pointer(), CreatedAt: i.Created.Time}
+	return provider.Invitation{ID: string(i.ID), Status: status, Code: i.Code, ExpiresAt: i.Expires.pointer(),
+		CreatedAt: i.Created.Time}
 }
 
 func (m mobileCredential) mobileID() credential.MobileID {
 	return credential.MobileID{ID: mobileID(m.PartNumber, string(m.CardNumber)), Number: string(m.CardNumber)}
 }
 
-// mobileID is the identity of what doors see. Empty without both parts.
+// mobileID is the identity of the card that doors read: part number and card number. It is empty unless both are known.
 func mobileID(partNumber, cardNumber string) string {
 	if partNumber == "" || cardNumber == "" {
 		return ""
@@ -191,11 +192,12 @@ func (k container) device() *credential.Device {
 	return d
 }
 
-// neutral is the truth about a user.
+// neutral translates a user.
 //
-// What is not in a container is reserved, unless it is said to be issued: then it is on its way, whichever list it is in. In a
-// container, only ISSUED is on the device. What is being revoked or was revoked is left out, and so is everything on a
-// device that is INACTIVE: that is how a removed device is shown.
+// A credential outside a container is reserved, unless its status is ISSUED: then it is on its way to the device. A
+// credential inside a container is on the device only if its status is ISSUED; with any other status it is on its way.
+// Credentials that are revoked or being revoked are left out, and so are those on a device that is INACTIVE, which is
+// how HID shows a removed device.
 func (u userAnswer) neutral() provider.User {
 	user := provider.User{ID: u.id(), ExternalID: string(u.ExternalID)}
 	for _, i := range u.Invitations {
@@ -210,8 +212,9 @@ func (u userAnswer) neutral() provider.User {
 		if known || m.ID == "" || strings.HasPrefix(m.Status, "REVOK") {
 			return
 		}
-		user.Credentials = append(user.Credentials, provider.Credential{ID: string(m.ID), PartNumber: m.PartNumber, MobileID: m.mobileID(),
-			Device: device, Issuing: issuing})
+		user.Credentials = append(user.Credentials, provider.Credential{ID: string(m.ID), PartNumber: m.PartNumber,
+			MobileID: m.mobileID(),
+			Device:   device, Issuing: issuing})
 	}
 	for _, k := range u.Containers {
 		for _, m := range k.Credentials {

@@ -20,7 +20,7 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 )
 
-// simulated is the adapter in front of our own simulator, which is no evidence of how HID behaves.
+// simulated is the adapter calling our own simulator. What passes here is not evidence of how HID behaves.
 type simulated struct {
 	*origo.Client
 	sim    *origosim.Sim
@@ -35,10 +35,11 @@ func simulate(t *testing.T, switches origosim.Switches) *simulated {
 	s := &simulated{faults: map[string]origosim.Fault{}, sent: make(chan []byte, 100)}
 	var err error
 	s.sim, err = origosim.New(origosim.Options{
-		Account: "acme-origo", OrganizationID: "1003233", ClientID: "1003233-OSRV1", ClientSecret: "CANARY-secret", ApplicationID: "APP",
-		Now:  s.now.Now,
-		Load: func() ([]byte, error) { return nil, nil },
-		Save: func([]byte) error { return nil },
+		Account: "acme-origo", OrganizationID: "1003233", ClientID: "1003233-OSRV1", ClientSecret: "CANARY-secret",
+		ApplicationID: "APP",
+		Now:           s.now.Now,
+		Load:          func() ([]byte, error) { return nil, nil },
+		Save:          func([]byte) error { return nil },
 		Fault: func(op string) (origosim.Fault, bool) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -54,7 +55,8 @@ func simulate(t *testing.T, switches origosim.Switches) *simulated {
 		Switches: switches,
 	})
 	if err == nil {
-		err = s.sim.Seed(origosim.SeedPartNumber{PartNumber: part, Format: "H10301", FacilityCode: "42", First: 56, Count: 5},
+		err = s.sim.Seed(origosim.SeedPartNumber{PartNumber: part, Format: "H10301", FacilityCode: "42",
+			First: 56, Count: 5},
 			origosim.SeedPartNumber{PartNumber: "MID-SMALL", Format: "H10304", FacilityCode: "7", First: 1, Count: 1})
 	}
 	if err != nil {
@@ -108,7 +110,8 @@ func must(t *testing.T, err error) {
 
 func TestWithTheSimulatorWhateverItsSwitches(t *testing.T) {
 	for bits := range 16 {
-		switches := origosim.Switches{CancelFreesID: bits&1 != 0, CancelAcceptedAnswers2xx: bits&2 != 0, SearchByExternalID: bits&4 != 0,
+		switches := origosim.Switches{CancelFreesID: bits&1 != 0, CancelAcceptedAnswers2xx: bits&2 != 0,
+			SearchByExternalID:       bits&4 != 0,
 			OnePerPartNumberAndPhone: bits&8 != 0}
 		t.Run(fmt.Sprintf("%+v", switches), func(t *testing.T) {
 			t.Parallel()
@@ -119,11 +122,13 @@ func TestWithTheSimulatorWhateverItsSwitches(t *testing.T) {
 			isKind(t, err, provider.ErrNotFound)
 			first := s.reserve(t, "")
 			second := s.reserve(t, first.UserID)
-			equal(t, *first.Mobile, credential.MobileID{ID: part + ":56", Number: "56", Format: "H10301", FacilityCode: "42"})
+			equal(t, *first.Mobile, credential.MobileID{ID: part + ":56", Number: "56", Format: "H10301",
+				FacilityCode: "42"})
 			found, err := s.FindUser(ctx, aimee)
 			must(t, err)
 			equal(t, found, s.read(t, first.UserID))
-			equal(t, found.Invitations[0], provider.Invitation{ID: first.InvitationRef, Status: provider.InvitationPending, Code: first.Code,
+			equal(t, found.Invitations[0], provider.Invitation{ID: first.InvitationRef,
+				Status: provider.InvitationPending, Code: first.Code,
 				ExpiresAt: first.ExpiresAt, CreatedAt: start})
 			equal(t, found.Credentials, []provider.Credential{reservedAs(first), reservedAs(second)})
 
@@ -141,7 +146,7 @@ func TestWithTheSimulatorWhateverItsSwitches(t *testing.T) {
 			equal(t, s.read(t, first.UserID).Credentials, []provider.Credential{reservedAs(second)})
 			equal(t, s.available(t, part), 4)
 
-			// Redeemed: a cancellation comes too late, whatever it answers.
+			// The invitation is redeemed, so a cancellation comes too late, also when it is answered with success.
 			must(t, s.sim.Redeem("phone-A", second.Code.Reveal()))
 			err = s.Cancel(ctx, second.InvitationRef)
 			if switches.CancelAcceptedAnswers2xx {
@@ -151,7 +156,8 @@ func TestWithTheSimulatorWhateverItsSwitches(t *testing.T) {
 			}
 			user := s.read(t, second.UserID)
 			equal(t, user.Invitations[1].Status, provider.InvitationAccepted)
-			if d := user.Credentials[0].Device; d == nil || d.ID != "phone-A" || d.Model == "" || d.Platform == "" || user.Credentials[0].Issuing {
+			if d := user.Credentials[0].Device; d == nil || d.ID != "phone-A" || d.Model == "" || d.Platform == "" ||
+				user.Credentials[0].Issuing {
 				t.Errorf("on %+v", d)
 			}
 
@@ -176,7 +182,8 @@ func TestWithTheSimulatorWhateverItsSwitches(t *testing.T) {
 			must(t, err)
 			_, err = s.Reserve(ctx, first.UserID, aimee, "MID-SMALL")
 			isKind(t, err, provider.ErrEmpty)
-			_, err = s.Reserve(ctx, "", provider.Person{ExternalID: "E-3", FirstName: "A", LastName: "B", Email: other.Email}, part)
+			_, err = s.Reserve(ctx, "", provider.Person{ExternalID: "E-3", FirstName: "A", LastName: "B",
+				Email: other.Email}, part)
 			isKind(t, err, provider.ErrEmailInUse)
 			changed := aimee
 			changed.Email = other.Email
@@ -210,10 +217,11 @@ func TestWithTheSimulatorWhateverItsSwitches(t *testing.T) {
 }
 
 func reservedAs(r credential.Reserved) provider.Credential {
-	return provider.Credential{ID: r.CredentialRef, PartNumber: part, MobileID: credential.MobileID{ID: r.Mobile.ID, Number: r.Mobile.Number}}
+	return provider.Credential{ID: r.CredentialRef, PartNumber: part, MobileID: credential.MobileID{ID: r.Mobile.ID,
+		Number: r.Mobile.Number}}
 }
 
-// feedIsWhatCallbacksTold compares the two ways of hearing of the same events.
+// feedIsWhatCallbacksTold compares the events as the feed lists them with the same events as callbacks brought them.
 func (s *simulated) feedIsWhatCallbacksTold(t *testing.T) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)

@@ -20,7 +20,8 @@ type part struct {
 
 func (p part) id() string { return userAnswer{ID: p.ID, Meta: p.Meta}.id() }
 
-// format returns what is printed on every card of the part number. Clients have seen both "facility code" and names without a space.
+// format returns what is printed on every card of the part number. Clients have seen both "facility code" and names
+// without a space.
 func (p part) format() (format, facilityCode string) {
 	for key, raw := range p.Programming {
 		var value id // a number or a string
@@ -37,8 +38,9 @@ func (p part) format() (format, facilityCode string) {
 	return format, facilityCode
 }
 
-// parts is a list of part numbers, or a single one: clients have seen one as the object itself and wrapped in a list named by its
-// URN, and a list of them both under that name and as SCIM's Resources, where it may have nothing but locations.
+// parts is a list of part numbers, or a single one: clients have seen one as the object itself and wrapped in a list
+// named by its URN, and a list of them both under that name and as SCIM's Resources, where it may have nothing but
+// locations.
 type parts []part
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -58,8 +60,8 @@ func (p *parts) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// part returns a part number as first seen, for what never changes of it: its id and its format. ErrNotFound: the account has none
-// of that name.
+// part returns a part number as it was first read. Use it only for what never changes: its id and its format.
+// ErrNotFound: the account has none of that name.
 func (c *Client) part(ctx context.Context, partNumber string) (part, error) {
 	c.mu.Lock()
 	known, ok := c.parts[partNumber]
@@ -69,7 +71,7 @@ func (c *Client) part(ctx context.Context, partNumber string) (part, error) {
 	}
 	var list parts
 	if err := c.do(ctx, c.management("stock", http.MethodGet, "part-number"), &list); err != nil {
-		return part{}, doubtMissing(err, true)
+		return part{}, distrustNotFound(err, true)
 	}
 	for _, p := range list {
 		if p.PartNumber == "" {
@@ -102,7 +104,7 @@ func (c *Client) readPart(ctx context.Context, id string) (part, error) {
 	return answer[0], nil
 }
 
-// Stock reads what a part number has left. ErrNotFound: the account has none of that name.
+// Stock reads how many mobile IDs a part number has left. ErrNotFound: the account has no part number of that name.
 func (c *Client) Stock(ctx context.Context, partNumber string) (provider.Stock, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -127,5 +129,6 @@ func (c *Client) stock(ctx context.Context, partNumber string) (provider.Stock, 
 		return provider.Stock{}, err
 	}
 	format, facilityCode := now.format()
-	return provider.Stock{PartNumber: partNumber, Available: *now.Available, Format: format, FacilityCode: facilityCode}, nil
+	return provider.Stock{PartNumber: partNumber, Available: *now.Available, Format: format,
+		FacilityCode: facilityCode}, nil
 }

@@ -56,9 +56,11 @@ func (s *Sim) fullUserBody(st *state, u *user) map[string]any {
 				issued = append(issued, credentialBody(st, c))
 			}
 		}
-		containers = append(containers, map[string]any{"id": containerID(id), "status": "ACTIVE", "osVersion": m.os, "manufacturer": m.manufacturer,
-			"model": m.name, "applicationVersion": "5.2.0", "bluetoothCapability": "TRUE", "nfcCapability": "TRUE", "hceCapability": "FALSE",
-			urn + "Credential": issued})
+		containers = append(containers,
+			map[string]any{"id": containerID(id), "status": "ACTIVE", "osVersion": m.os, "manufacturer": m.manufacturer,
+				"model": m.name, "applicationVersion": "5.2.0", "bluetoothCapability": "TRUE", "nfcCapability": "TRUE",
+				"hceCapability":    "FALSE",
+				urn + "Credential": issued})
 	}
 	used := map[string]int{}
 	for _, c := range u.Credentials {
@@ -69,10 +71,12 @@ func (s *Sim) fullUserBody(st *state, u *user) map[string]any {
 	}
 	for _, p := range st.PartNumbers {
 		if used[p.PartNumber] > 0 {
-			licences = append(licences, map[string]any{"partNumber": p.PartNumber, "name": p.FriendlyName, "consumedQty": used[p.PartNumber]})
+			licences = append(licences,
+				map[string]any{"partNumber": p.PartNumber, "name": p.FriendlyName, "consumedQty": used[p.PartNumber]})
 		}
 	}
-	for name, list := range map[string][]any{"UserInvitation": invitations, "Credential": reserved, "CredentialContainer": containers, "LicenseInfo": licences} {
+	for name, list := range map[string][]any{"UserInvitation": invitations, "Credential": reserved,
+		"CredentialContainer": containers, "LicenseInfo": licences} {
 		if list != nil {
 			body[urn+name] = list
 		}
@@ -98,18 +102,20 @@ func credentialBody(st *state, c *credential) map[string]any {
 	if c.Container != "" && !c.Issuing {
 		status = "ISSUED"
 	}
-	return map[string]any{"id": c.ID, "partNumber": c.PartNumber, "partnumberFriendlyName": st.partNumber(c.PartNumber).FriendlyName,
-		"status": status, "credentialType": "ICLASSSEOS", "cardNumber": strconv.Itoa(c.Card)}
+	return map[string]any{"id": c.ID, "partNumber": c.PartNumber,
+		"partnumberFriendlyName": st.partNumber(c.PartNumber).FriendlyName,
+		"status":                 status, "credentialType": "ICLASSSEOS", "cardNumber": strconv.Itoa(c.Card)}
 }
 
-func partNumberBody(st *state, p *partNumber) map[string]any {
-	free := st.available(p)
+func partNumberBody(p *partNumber) map[string]any {
+	free := p.available()
 	next := ""
 	if len(free) > 0 {
 		next = strconv.Itoa(free[0])
 	}
-	return map[string]any{"id": p.ID, "partNumber": p.PartNumber, "friendlyName": p.FriendlyName, "availableQty": len(free),
-		"nextNumber": next, "lastNumber": strconv.Itoa(p.First + p.Count - 1), "replenishmentState": "Not Needed",
+	return map[string]any{"id": p.ID, "partNumber": p.PartNumber, "friendlyName": p.FriendlyName,
+		"availableQty": len(free),
+		"nextNumber":   next, "lastNumber": strconv.Itoa(p.First + p.Count - 1), "replenishmentState": "Not Needed",
 		"programmingData": map[string]any{"facilityCode": p.FacilityCode, "format_number": p.Format}}
 }
 
@@ -121,5 +127,6 @@ func listBody(items []any, start, count, limit int) map[string]any {
 	start = max(start, 1)
 	from := min(start-1, len(items))
 	page := items[from:min(from+min(count, limit), len(items))]
-	return map[string]any{"schemas": []string{listSchema}, "totalResults": len(items), "itemsPerPage": len(page), "startIndex": start, "Resources": page}
+	return map[string]any{"schemas": []string{listSchema}, "totalResults": len(items), "itemsPerPage": len(page),
+		"startIndex": start, "Resources": page}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -33,38 +34,37 @@ type cloudEvent struct {
 
 // callback is one batch waiting to be sent.
 type callback struct {
-	Events    []cloudEvent
-	Tries     int       `json:",omitempty"`
-	NotBefore time.Time `json:",omitzero"`
+	ID        int64
+	Events    []cloudEvent `json:",omitempty"`
+	Tries     int          `json:",omitempty"`
+	NotBefore time.Time    `json:",omitzero"`
 }
 
-// emit records one change's events for the events API and queues them as one callback.
-func (st *state) emit(now time.Time, events ...cloudEvent) {
-	for i := range events {
-		events[i].SpecVersion, events[i].ID, events[i].Time = "1.0", newUUID(), now.Format(eventTime)
-	}
-	st.Events = append(st.Events, events...)
-	if n := len(st.Events) - feedLength; n > 0 {
-		st.Events = st.Events[n:]
-	}
-	st.Queue = append(st.Queue, callback{Events: events})
-}
+// sideBySide is how many callbacks are under way at most.
+const sideBySide = 32
 
-// Run sends the queued callbacks, one after the other, until ctx ends. It is to be called once.
+// userID is whose events these are. The callbacks about one user are sent one after the other, which the provider does
+// not promise; those about different users side by side.
+func (c *callback) userID() any { return c.Events[0].Data["userId"] }
+
+// Run sends the queued callbacks until ctx ends. It is to be called once.
 func (s *Sim) Run(ctx context.Context) {
+	var senders sync.WaitGroup
+	defer senders.Wait()
 	for ctx.Err() == nil {
-		wait, ok := s.deliverNext(ctx)
-		if ok && wait <= 0 {
-			continue
+		due, wait := s.take()
+		for _, c := range due {
+			fault, faulty := s.opts.Fault("callback") // here, so that faults are met in the order of the queue
+			senders.Go(func() { s.send(ctx, c, fault, faulty) })
 		}
-		var due <-chan time.Time
-		if ok {
-			due = time.After(wait)
+		var next <-chan time.Time
+		if wait > 0 {
+			next = time.After(wait)
 		}
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
-		case <-due:
+		case <-next:
 		}
 	}
 }
@@ -73,50 +73,85 @@ func (s *Sim) Run(ctx context.Context) {
 func (s *Sim) Settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.delivering && (len(s.st.Queue) == 0 || s.st.Queue[0].NotBefore.After(s.opts.Now()))
+	due, _ := s.dueLocked()
+	return len(s.sending) == 0 && len(due) == 0
 }
 
-// deliverNext sends the callback at the head of the queue if it is due, and returns how long to wait for the next;
-// false if there is none.
-func (s *Sim) deliverNext(ctx context.Context) (time.Duration, bool) {
+// take returns callbacks to be sent now, which are then under way, and how long nothing else will be due, 0 for ever.
+func (s *Sim) take() (due []*callback, wait time.Duration) {
 	s.mu.Lock()
-	if len(s.st.Queue) == 0 {
-		s.mu.Unlock()
-		return 0, false
+	due, wait = s.dueLocked()
+	for _, c := range due {
+		s.sending[c.ID] = true
 	}
-	head := s.st.Queue[0]
-	if wait := head.NotBefore.Sub(s.opts.Now()); wait > 0 {
-		s.mu.Unlock()
-		return wait, true
-	}
-	s.delivering = true
+	seen := s.unsavedLocked()
 	s.mu.Unlock()
-
-	refused := s.deliver(ctx, head.Events)
-
-	s.mu.Lock()
-	defer s.unlock()
-	s.delivering = false
-	if ctx.Err() != nil { // an interrupted try says nothing: the callback stays queued as it was
-		return 0, true
+	if s.wait(seen) == nil {
+		return due, wait
 	}
-	err := s.applyLocked(s.opts.Now().UTC(), func(st *state, now time.Time) error {
-		head := &st.Queue[0]
-		if head.Tries++; refused == nil || head.Tries == deliveries {
-			st.Queue = st.Queue[1:]
-		} else {
-			head.NotBefore = now.Add(firstRetry << (head.Tries - 1))
-		}
-		return nil
-	})
-	if err != nil { // not saved: it will be sent again, but not in a tight loop
-		return firstRetry, true
-	}
-	return 0, true
+	s.over(due...) // what was to be told has not happened
+	return nil, firstRetry
 }
 
-func (s *Sim) deliver(ctx context.Context, events []cloudEvent) error {
-	fault, faulty := s.opts.Fault("callback")
+func (s *Sim) dueLocked() (due []*callback, wait time.Duration) {
+	now := s.opts.Now()
+	waiting := map[any]bool{} // users with a callback under way, or with one that comes first
+	for _, c := range s.st.Queue {
+		if s.sending[c.ID] {
+			waiting[c.userID()] = true
+		}
+	}
+	for _, c := range s.st.Queue {
+		if len(s.sending)+len(due) == sideBySide {
+			break
+		}
+		if waiting[c.userID()] {
+			continue
+		}
+		waiting[c.userID()] = true
+		if left := c.NotBefore.Sub(now); left <= 0 {
+			due = append(due, c)
+		} else if wait == 0 || left < wait {
+			wait = left
+		}
+	}
+	return due, wait
+}
+
+// send makes one attempt and keeps what came of it.
+func (s *Sim) send(ctx context.Context, c *callback, fault Fault, faulty bool) {
+	refused := s.deliver(ctx, c.Events, fault, faulty)
+	if ctx.Err() == nil { // an interrupted try says nothing: the callback stays queued as it was
+		err := s.change(func(st *state, now time.Time) error {
+			if tries := c.Tries + 1; refused == nil || tries == deliveries {
+				st.sent(c.ID)
+			} else {
+				st.tried(c.ID, tries, now.Add(firstRetry<<(tries-1)))
+			}
+			return nil
+		})
+		if err != nil { // it will be sent again, but not in a tight loop
+			select {
+			case <-ctx.Done():
+			case <-time.After(firstRetry):
+			}
+		}
+	}
+	s.over(c)
+	s.poke()
+}
+
+// over ends that the callbacks are under way. Who waits for Settled looks when Changed is called.
+func (s *Sim) over(callbacks ...*callback) {
+	s.mu.Lock()
+	for _, c := range callbacks {
+		delete(s.sending, c.ID)
+	}
+	s.mu.Unlock()
+	s.opts.Changed()
+}
+
+func (s *Sim) deliver(ctx context.Context, events []cloudEvent, fault Fault, faulty bool) error {
 	if faulty && fault.Kind == "drop" {
 		return nil
 	}
@@ -135,7 +170,8 @@ func (s *Sim) deliver(ctx context.Context, events []cloudEvent) error {
 
 func (s *Sim) userEvent(u *user, status string) cloudEvent {
 	e := s.event("com.origo.mi.user", "user", strconv.FormatInt(u.ID, 10), u, status)
-	e.Data["firstName"], e.Data["lastName"], e.Data["email"], e.Data["externalId"] = u.GivenName, u.FamilyName, u.Email, u.ExternalID
+	e.Data["firstName"], e.Data["lastName"], e.Data["email"], e.Data["externalId"] = u.GivenName, u.FamilyName, u.Email,
+		u.ExternalID
 	return e
 }
 
@@ -169,9 +205,10 @@ func (s *Sim) reservedEvent(u *user, c *credential) cloudEvent {
 
 func (s *Sim) event(kind, resource, id string, u *user, status string) cloudEvent {
 	return cloudEvent{
-		Type:            kind,
-		Source:          s.location(resource, id),
-		DataContentType: "application/vnd.hidglobal.origo.events." + strings.TrimPrefix(kind, "com.origo.mi.") + "-2.0+json",
+		Type:   kind,
+		Source: s.location(resource, id),
+		DataContentType: "application/vnd.hidglobal.origo.events." + strings.TrimPrefix(kind, "com.origo.mi.") +
+			"-2.0+json",
 		Data: map[string]any{"organization_id": s.opts.OrganizationID, "userId": strconv.FormatInt(u.ID, 10),
 			"status": status},
 	}

@@ -50,7 +50,7 @@ type call struct {
 	body []byte
 }
 
-// id is the number in the path; one that is none is nobody's.
+// id is the number in the path; text that is no number is 0, which is no id.
 func (c call) id(name string) int64 {
 	n, _ := strconv.ParseInt(c.PathValue(name), 10, 64)
 	return n
@@ -173,7 +173,8 @@ func write(w http.ResponseWriter, op string, rep reply, err error) {
 	if err != nil {
 		ref := &refusal{http.StatusInternalServerError, "", "internal server error"}
 		errors.As(err, &ref)
-		body := map[string]any{"schemas": []string{errorSchema}, "status": strconv.Itoa(ref.status), "message": ref.message}
+		body := map[string]any{"schemas": []string{errorSchema}, "status": strconv.Itoa(ref.status),
+			"message": ref.message}
 		if ref.scimType != "" {
 			body["scimType"] = ref.scimType
 		}
@@ -195,7 +196,8 @@ func write(w http.ResponseWriter, op string, rep reply, err error) {
 // token issues a bearer token that carries its own end and a proof, so that it outlives the simulator's process.
 func (s *Sim) token(c call) (reply, error) {
 	form, err := url.ParseQuery(string(c.body))
-	if err != nil || !strings.HasPrefix(c.Header.Get("Content-Type"), "application/x-www-form-urlencoded") || form.Get("grant_type") != "client_credentials" {
+	if err != nil || !strings.HasPrefix(c.Header.Get("Content-Type"), "application/x-www-form-urlencoded") ||
+		form.Get("grant_type") != "client_credentials" {
 		return reply{}, &refusal{http.StatusBadRequest, "", "a form with grant_type=client_credentials is expected"}
 	}
 	id := subtle.ConstantTimeCompare([]byte(form.Get("client_id")), []byte(s.opts.ClientID))

@@ -2,6 +2,7 @@ package origosim
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"image"
@@ -71,12 +72,13 @@ func (s *Sim) act(st *state, now time.Time, u *user, a userAction) (*invitation,
 	if p == nil {
 		return nil, nil, nil, invalid("unknown part number")
 	}
-	free := st.available(p)
+	free := p.available()
 	if a.Credential != "" {
 		free = slices.DeleteFunc(free, func(n int) bool { return strconv.Itoa(n) != a.Credential })
 	}
 	if len(free) == 0 {
-		return nil, nil, nil, &refusal{http.StatusBadRequest, "poolExhausted", "no mobile ID is available for this part number"}
+		return nil, nil, nil,
+			&refusal{http.StatusBadRequest, "poolExhausted", "no mobile ID is available for this part number"}
 	}
 	c := st.addCredential(u, p, free[0])
 	inv := st.addInvitation(u, now, c.ID)
@@ -161,11 +163,13 @@ func (s *Sim) search(c call) (rep reply, err error) {
 	}
 	err = s.read(func(st *state) {
 		hits := []any{}
-		for _, u := range st.Users {
-			if attribute == "emails" && strings.EqualFold(u.Email, value) || attribute == "externalId" && u.ExternalID == value {
-				body := s.userBody(u)
-				hits = append(hits, map[string]any{"meta": body["meta"], "name": body["name"], "emails": body["emails"]})
-			}
+		found := st.externalIDs.all(value)
+		if attribute == "emails" {
+			found = st.emails.all(fold(value))
+		}
+		for _, u := range found {
+			body := s.userBody(u)
+			hits = append(hits, map[string]any{"meta": body["meta"], "name": body["name"], "emails": body["emails"]})
 		}
 		rep = reply{http.StatusOK, listBody(hits, req.StartIndex, req.Count, 100)}
 	})
@@ -202,17 +206,13 @@ func (s *Sim) putUser(c call) (rep reply, err error) {
 			if other := st.userByEmail(email); other != nil && other != u {
 				return reply{}, duplicateEmail()
 			}
-			u.Email = email
 		}
-		if req.Name.GivenName != "" {
-			u.GivenName = req.Name.GivenName
-		}
-		if req.Name.FamilyName != "" {
-			u.FamilyName = req.Name.FamilyName
-		}
-		if req.ExternalID != "" {
-			u.ExternalID = req.ExternalID
-		}
+		st.edit(u, func() {
+			u.Email = cmp.Or(req.email(), u.Email)
+			u.GivenName = cmp.Or(req.Name.GivenName, u.GivenName)
+			u.FamilyName = cmp.Or(req.Name.FamilyName, u.FamilyName)
+			u.ExternalID = cmp.Or(req.ExternalID, u.ExternalID)
+		})
 		return reply{http.StatusOK, s.fullUserBody(st, u)}, nil
 	})
 }
@@ -228,7 +228,9 @@ func (s *Sim) changeUser(c call, statuses []string, fn func(*state, *user) (repl
 		if rep, err = fn(st, u); err != nil {
 			return err
 		}
-		u.Updated = now
+		if st.user(u.ID) != nil {
+			st.edit(u, func() { u.Updated = now })
+		}
 		var events []cloudEvent
 		for _, status := range statuses {
 			events = append(events, s.userEvent(u, status))
@@ -265,13 +267,13 @@ func (s *Sim) deleteInvitation(c call) (reply, error) {
 
 func (s *Sim) deleteCredential(c call) (reply, error) {
 	err := s.change(func(st *state, now time.Time) error {
-		for _, u := range st.Users {
-			if cred := u.credential(c.id("id")); cred != nil {
-				s.revokeCredential(st, now, u, cred)
-				return nil
-			}
+		u := st.credentials.first(c.id("id"))
+		cred := u.credential(c.id("id"))
+		if cred == nil {
+			return notFound("credential")
 		}
-		return notFound("credential")
+		s.revokeCredential(st, now, u, cred)
+		return nil
 	})
 	return reply{status: http.StatusNoContent}, err
 }
@@ -280,7 +282,7 @@ func (s *Sim) partNumbers(call) (rep reply, err error) {
 	err = s.read(func(st *state) {
 		list := []any{}
 		for _, p := range st.PartNumbers {
-			list = append(list, partNumberBody(st, p))
+			list = append(list, partNumberBody(p))
 		}
 		rep = reply{http.StatusOK, map[string]any{"schemas": []string{urn + "PartNumber"}, urn + "PartNumber": list}}
 	})
@@ -292,7 +294,7 @@ func (s *Sim) getPartNumber(c call) (rep reply, err error) {
 	err = s.read(func(st *state) {
 		for _, p := range st.PartNumbers {
 			if p.ID == c.id("id") {
-				rep, found = reply{http.StatusOK, partNumberBody(st, p)}, nil
+				rep, found = reply{http.StatusOK, partNumberBody(p)}, nil
 			}
 		}
 	})
@@ -309,7 +311,7 @@ func (s *Sim) postPhoto(c call) (reply, error) {
 	}
 	return s.changeUser(c, []string{"USER_UPDATED"}, func(st *state, u *user) (reply, error) {
 		st.LastPhoto++
-		u.Photo = &photo{ID: st.LastPhoto}
+		st.edit(u, func() { u.Photo = &photo{ID: st.LastPhoto} })
 		return reply{http.StatusCreated, map[string]any{"id": u.Photo.ID, "status": "PENDING"}}, nil
 	})
 }
@@ -324,21 +326,21 @@ func (s *Sim) approvePhoto(c call) (reply, error) {
 	if req.Status != "APPROVE" && req.Status != "REJECT" {
 		return reply{}, invalid("status must be APPROVE or REJECT")
 	}
-	return s.changeUser(c, []string{"USER_UPDATED"}, func(_ *state, u *user) (reply, error) {
+	return s.changeUser(c, []string{"USER_UPDATED"}, func(st *state, u *user) (reply, error) {
 		if u.Photo == nil || u.Photo.ID != c.id("pid") {
 			return reply{}, notFound("photo")
 		}
-		u.Photo.Approved = req.Status == "APPROVE"
+		st.edit(u, func() { u.Photo.Approved = req.Status == "APPROVE" })
 		return reply{http.StatusOK, map[string]any{"id": u.Photo.ID, "status": req.Status + "D"}}, nil
 	})
 }
 
 func (s *Sim) deletePhoto(c call) (reply, error) {
-	return s.changeUser(c, []string{"USER_UPDATED"}, func(_ *state, u *user) (reply, error) {
+	return s.changeUser(c, []string{"USER_UPDATED"}, func(st *state, u *user) (reply, error) {
 		if u.Photo == nil || u.Photo.ID != c.id("pid") {
 			return reply{}, notFound("photo")
 		}
-		u.Photo = nil
+		st.edit(u, func() { u.Photo = nil })
 		return reply{status: http.StatusNoContent}, nil
 	})
 }

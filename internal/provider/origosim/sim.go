@@ -21,17 +21,14 @@
 package origosim
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 )
 
-// Options are the simulator's place in the world. Every function is required.
+// Options are the simulator's place in the world. Every function is required, but for Load, Save and Replace.
 type Options struct {
 	Account        string // mobilecred's name for the customer account, for error texts
 	OrganizationID string // as in the paths, and in the events as organization_id
@@ -41,10 +38,15 @@ type Options struct {
 
 	// Now is the world's clock. It may jump forward; call [Sim.Tick] when it did.
 	Now func() time.Time
-	// Load returns what Save was last given, nil if never.
+	// Load returns the journal: what Save was given, one after the other, since Replace was last called. Its last
+	// line may be torn. Without Load the simulator starts empty.
 	Load func() ([]byte, error)
-	// Save makes the whole state durable before it returns. No answer leaves that depends on a state not saved.
-	Save func([]byte) error
+	// Save adds lines to the journal and makes them durable before it returns. No answer leaves that depends on a
+	// change not saved, and a change that could not be saved has not happened. Without Save nothing is kept.
+	Save func(lines []byte) error
+	// Replace puts a shorter journal that says the same in the place of the whole. Without Replace it only grows.
+	// [Journal] is a file that has all three.
+	Replace func(journal []byte) error
 	// Fault consumes one planned fault for the operation: token, search, read, reserve, update, cancel, revoke, photo,
 	// stock, feed, or callback. "update" (PUT of a user) is no operation a fault can name, so it meets only those that
 	// name none.
@@ -52,7 +54,8 @@ type Options struct {
 	// Deliver posts one batch of CloudEvents (application/cloudevents-batch+json) to mobilecred's webhook, with its
 	// secret header. An error asks for another try later.
 	Deliver func(ctx context.Context, body []byte) error
-	// Changed is called after every change of the state, without locks held.
+	// Changed is called after every change of the state and after every attempt to deliver a callback, without locks
+	// held: what [Sim.Settled] says may be another then.
 	Changed func()
 
 	Switches Switches
@@ -92,36 +95,23 @@ var (
 	ErrUnknownCode     = errors.New("no such invitation code")
 	ErrDead            = errors.New("the invitation is declined, cancelled, expired or has lost its mobile ID")
 	ErrTaken           = errors.New("the invitation has been redeemed already")
-	ErrUnknownMobileID = errors.New("no such mobile ID, or nobody has it")
+	ErrUnknownMobileID = errors.New("no such mobile ID, or no user has it")
 )
 
 // Sim is the provider. Its methods may be called concurrently.
 type Sim struct {
 	opts Options
 	wake chan struct{} // the queue or the clock changed
-
-	mu         sync.Mutex
-	st         state
-	saved      []byte // st as last saved: what a failed change goes back to
-	changed    bool   // since the lock was taken
-	delivering bool   // a callback is under way
+	saver
+	sending map[int64]bool // callbacks under way, by id; guarded by mu
 }
 
 // New loads the provider's state, or starts with an empty one.
 func New(opts Options) (*Sim, error) {
-	s := &Sim{opts: opts, wake: make(chan struct{}, 1)}
-	data, err := opts.Load()
-	if err != nil {
-		return nil, fmt.Errorf("load the simulator of %s: %w", opts.Account, err)
-	}
-	if data == nil {
-		if data, err = json.Marshal(newState()); err != nil {
-			return nil, err
-		}
-	}
-	s.saved = data
-	if err := s.restore(); err != nil {
-		return nil, fmt.Errorf("load the simulator of %s: %w", opts.Account, err)
+	s := &Sim{opts: opts, wake: make(chan struct{}, 1), sending: map[int64]bool{},
+		saver: saver{load: opts.Load, save: opts.Save, replace: opts.Replace, account: opts.Account}}
+	if err := s.open(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -147,8 +137,8 @@ func (s *Sim) Tick() error {
 // the phone, for ever spent. It fails with [ErrUnknownCode], [ErrDead] or [ErrTaken].
 func (s *Sim) Redeem(deviceID, code string) error { return s.accept(deviceID, code, false) }
 
-// Accept enters an invitation code into the app on a phone that cannot fetch the credential yet: minutes can lie between acceptance
-// and issue. Sync does the rest. It fails as [Sim.Redeem] does.
+// Accept enters an invitation code into the app on a phone that cannot fetch the credential yet: minutes can lie
+// between acceptance and issue. Sync does the rest. It fails as [Sim.Redeem] does.
 func (s *Sim) Accept(deviceID, code string) error { return s.accept(deviceID, code, true) }
 
 func (s *Sim) accept(deviceID, code string, later bool) error {
@@ -161,12 +151,19 @@ func (s *Sim) accept(deviceID, code string, later bool) error {
 		if c != nil && s.opts.Switches.OnePerPartNumberAndPhone && st.holds(deviceID, c.PartNumber) {
 			return fmt.Errorf("%w: the phone has a mobile ID of this part number", ErrTaken)
 		}
-		inv.Status = acknowledged
-		u.addContainer(deviceID)
-		events := []cloudEvent{s.invitationEvent(u, inv, "INVITATION_ACKNOWLEDGED"), s.endpointEvent(u, deviceID, "ENDPOINT_ACTIVE")}
+		st.edit(u, func() {
+			inv.Status = acknowledged
+			if !slices.Contains(u.Containers, deviceID) {
+				u.Containers = append(u.Containers, deviceID)
+			}
+			if c != nil {
+				c.Container, c.Issuing = deviceID, true
+			}
+		})
+		events := []cloudEvent{s.invitationEvent(u, inv, "INVITATION_ACKNOWLEDGED"),
+			s.endpointEvent(u, deviceID, "ENDPOINT_ACTIVE")}
 		if c != nil {
-			c.Container, c.Issuing = deviceID, true
-			st.partNumber(c.PartNumber).Spent[c.Card] = true
+			st.spend(c.PartNumber, c.Card)
 		}
 		if !later {
 			events = append(events, s.issue(st, deviceID)...)
@@ -187,10 +184,10 @@ func (s *Sim) Sync(deviceID string) error {
 }
 
 func (s *Sim) issue(st *state, deviceID string) (events []cloudEvent) {
-	for _, u := range st.Users {
+	for _, u := range st.phones.all(deviceID) {
 		for _, c := range u.Credentials {
 			if c.Container == deviceID && c.Issuing {
-				c.Issuing = false
+				st.edit(u, func() { c.Issuing = false })
 				events = append(events, s.credentialEvent(u, c, "CREDENTIAL_ISSUED"))
 			}
 		}
@@ -198,16 +195,16 @@ func (s *Sim) issue(st *state, deviceID string) (events []cloudEvent) {
 	return events
 }
 
-// Remove is the phone being removed at the provider, by its owner in the app or by an administrator: what is on it is gone for ever,
-// without a word about each credential.
+// Remove is the phone being removed at the provider, by its owner in the app or by an administrator: what is on it is
+// gone for ever, without a word about each credential.
 func (s *Sim) Remove(deviceID string) error {
 	return s.change(func(st *state, now time.Time) error {
-		for _, u := range st.Users {
-			if !slices.Contains(u.Containers, deviceID) {
-				continue
-			}
-			u.Containers = slices.DeleteFunc(u.Containers, func(id string) bool { return id == deviceID })
-			u.removeCredentials(func(c *credential) bool { return c.Container == deviceID })
+		for _, u := range st.phones.all(deviceID) {
+			st.edit(u, func() {
+				u.Containers = slices.DeleteFunc(u.Containers, func(id string) bool { return id == deviceID })
+				u.Credentials = slices.DeleteFunc(u.Credentials,
+					func(c *credential) bool { return c.Container == deviceID })
+			})
 			st.emit(now, s.endpointEvent(u, deviceID, "ENDPOINT_INACTIVE"))
 		}
 		return nil
@@ -234,12 +231,12 @@ func (s *Sim) cancel(code string) error {
 }
 
 // Revoke is an administrator revoking a mobile ID in the provider's own portal: the one on a phone if there is one,
-// else the reserved one. It fails with [ErrUnknownMobileID] if nobody has it.
+// else the reserved one. It fails with [ErrUnknownMobileID] if no user has it.
 func (s *Sim) Revoke(mobileID string) error {
 	return s.change(func(st *state, now time.Time) error {
 		var owner *user
 		var found *credential
-		for _, u := range st.Users {
+		for _, u := range st.mobileIDs.all(mobileID) {
 			for _, c := range u.Credentials {
 				if c.mobileID() == mobileID && (found == nil || found.Container == "") {
 					owner, found = u, c
@@ -255,17 +252,17 @@ func (s *Sim) Revoke(mobileID string) error {
 }
 
 // Reassign is the provider giving a mobile ID to another person, who gets an invitation for it: to the user with this
-// externalId, or to a new one with an invented name and e-mail address. A reservation of the mobile ID leaves whoever
-// had it, whose invitation stays pending without it and who is told nothing. A mobile ID that is on a phone stays there
-// as well: that is the blunder mobilecred has to survive. It fails with [ErrUnknownMobileID].
+// externalId, or to a new one with an invented name and e-mail address. A user who had the mobile ID reserved loses it:
+// that user's invitation stays pending without it, and no event tells of the loss. A mobile ID that is on a phone stays
+// there as well: that is the blunder mobilecred has to survive. It fails with [ErrUnknownMobileID].
 func (s *Sim) Reassign(mobileID, externalID string) error {
 	return s.change(func(st *state, now time.Time) error {
 		part, card, ok := st.parseMobileID(mobileID)
 		if !ok {
 			return ErrUnknownMobileID
 		}
-		for _, u := range st.Users {
-			u.removeCredentials(func(c *credential) bool { return c.mobileID() == mobileID && c.Container == "" })
+		for _, u := range st.mobileIDs.all(mobileID) {
+			st.removeCredentials(u, func(c *credential) bool { return c.mobileID() == mobileID && c.Container == "" })
 		}
 		var events []cloudEvent
 		u := st.userByExternalID(externalID)
@@ -280,81 +277,65 @@ func (s *Sim) Reassign(mobileID, externalID string) error {
 	})
 }
 
-// change expires what is due, then applies fn, and saves; each of the two takes effect as a whole or not at all.
+// change expires what is due, then applies fn, each as a whole or not at all, and returns when both are saved.
 func (s *Sim) change(fn func(*state, time.Time) error) error {
-	s.mu.Lock()
-	defer s.unlock()
-	now := s.opts.Now().UTC()
-	if err := s.expireLocked(now); err != nil {
-		return err
-	}
-	return s.applyLocked(now, fn)
+	return s.saved(func(now time.Time) (bool, error) { return s.applyLocked(now, fn) })
 }
 
-// read expires what is due, then lets fn look.
+// read expires what is due, then lets fn look. It returns when all that fn has seen is saved.
 func (s *Sim) read(fn func(*state)) error {
-	s.mu.Lock()
-	defer s.unlock()
-	if err := s.expireLocked(s.opts.Now().UTC()); err != nil {
-		return err
-	}
-	fn(&s.st)
-	return nil
+	return s.saved(func(time.Time) (bool, error) {
+		fn(s.st)
+		return false, nil
+	})
 }
 
-// unlock ends every section that may have changed the state.
-func (s *Sim) unlock() {
-	changed := s.changed
-	s.changed = false
+// saved runs fn under the lock, what is due having expired, and returns when all that can be seen then is saved.
+func (s *Sim) saved(fn func(now time.Time) (changed bool, err error)) error {
+	now := s.opts.Now().UTC()
+	s.mu.Lock()
+	err := s.mendLocked()
+	expired, changed := false, false
+	if err == nil {
+		expired, err = s.expireLocked(now)
+	}
+	if err == nil {
+		changed, err = fn(now)
+	}
+	seen := s.unsavedLocked()
 	s.mu.Unlock()
-	if changed {
+	if lost := s.wait(seen); lost != nil {
+		return lost
+	}
+	if expired || changed {
 		s.poke()
 		s.opts.Changed()
 	}
+	return err
 }
 
-func (s *Sim) expireLocked(now time.Time) error {
+// look lets fn look at what is saved; it may be called again, for what it saw was lost.
+func (s *Sim) look(fn func(*state)) {
+	for {
+		s.mu.Lock()
+		_ = s.mendLocked() // what is in memory can be looked at in any case
+		fn(s.st)
+		seen := s.unsavedLocked()
+		s.mu.Unlock()
+		if s.wait(seen) == nil {
+			return
+		}
+	}
+}
+
+func (s *Sim) expireLocked(now time.Time) (changed bool, err error) {
 	if !s.st.anyExpired(now) {
-		return nil
+		return false, nil
 	}
 	return s.applyLocked(now, func(st *state, now time.Time) error {
 		s.expire(st, now)
 		return nil
 	})
-}
-
-func (s *Sim) applyLocked(now time.Time, fn func(*state, time.Time) error) error {
-	err := fn(&s.st, now)
-	var data []byte
-	if err == nil {
-		data, err = json.Marshal(&s.st)
-	}
-	if err == nil && bytes.Equal(data, s.saved) {
-		return nil
-	}
-	if err == nil {
-		if err = s.opts.Save(data); err != nil {
-			err = fmt.Errorf("save the simulator of %s: %w", s.opts.Account, err)
-		}
-	}
-	if err != nil {
-		if lost := s.restore(); lost != nil {
-			err = errors.Join(err, lost)
-		}
-		return err
-	}
-	s.saved, s.changed = data, true
-	return nil
-}
-
-// restore goes back to what was saved.
-func (s *Sim) restore() error {
-	st := newState()
-	if err := json.Unmarshal(s.saved, st); err != nil {
-		return err
-	}
-	s.st = *st
-	return nil
 }
 
 func (s *Sim) poke() {
@@ -364,17 +345,18 @@ func (s *Sim) poke() {
 	}
 }
 
-// cancelInvitation is what ending a pending invitation does, whoever asked for it.
+// cancelInvitation is what ending a pending invitation does, for the holder, an administrator and the API alike.
 func (s *Sim) cancelInvitation(st *state, now time.Time, u *user, inv *invitation) {
-	inv.Status = cancelled
+	st.edit(u, func() { inv.Status = cancelled })
 	if s.opts.Switches.CancelFreesID {
-		u.removeCredentials(func(c *credential) bool { return c.ID == inv.Credential })
+		st.removeCredentials(u, func(c *credential) bool { return c.ID == inv.Credential })
 	}
-	st.emit(now, s.invitationEvent(u, inv, "INVITATION_CANCEL_INITIATED"), s.invitationEvent(u, inv, "INVITATION_CANCELLED"))
+	st.emit(now, s.invitationEvent(u, inv, "INVITATION_CANCEL_INITIATED"),
+		s.invitationEvent(u, inv, "INVITATION_CANCELLED"))
 }
 
 func (s *Sim) revokeCredential(st *state, now time.Time, u *user, c *credential) {
-	u.removeCredentials(func(x *credential) bool { return x == c })
+	st.removeCredentials(u, func(x *credential) bool { return x == c })
 	st.emit(now, s.credentialEvent(u, c, "CREDENTIAL_REVOKED"))
 }
 
@@ -385,8 +367,8 @@ func (s *Sim) expire(st *state, now time.Time) {
 			if !inv.due(now) {
 				continue
 			}
-			inv.Status = expired
-			u.removeCredentials(func(c *credential) bool { return c.ID == inv.Credential && c.Container == "" })
+			st.edit(u, func() { inv.Status = expired })
+			st.removeCredentials(u, func(c *credential) bool { return c.ID == inv.Credential && c.Container == "" })
 			st.emit(now, s.invitationEvent(u, inv, "INVITATION_EXPIRED"))
 		}
 	}

@@ -24,7 +24,8 @@ func TestAssignRedeemRevoke(t *testing.T) {
 	w.wantInvitation(in, "PENDING", hq+":56")
 
 	before := w.getUser(in.user)
-	if before.at(t, urn+"Credential", 0, "status") != "ISSUE_INITIATED" || before.body[urn+"CredentialContainer"] != nil {
+	if before.at(t, urn+"Credential", 0, "status") != "ISSUE_INITIATED" ||
+		before.body[urn+"CredentialContainer"] != nil {
 		t.Errorf("before redemption: %s", before.raw)
 	}
 	for name := range before.at(t, urn+"UserInvitation", 0).(map[string]any) {
@@ -44,7 +45,8 @@ func TestAssignRedeemRevoke(t *testing.T) {
 	w.wantPool("57 58 59 60", "", "56")
 	w.wantInvitation(in, "ACKNOWLEDGED", hq+":56")
 	phone, _ := json.Marshal(w.Phone("phone-a"))
-	want := `{"deviceId":"phone-a","badges":[{"mobileId":"` + hq + `:56","holderName":"ngozi Okafor","hasPicture":false,"profile":"HQ H10301 FC42"}]}`
+	want := `{"deviceId":"phone-a","badges":[{"mobileId":"` + hq +
+		`:56","holderName":"ngozi Okafor","hasPicture":false,"profile":"HQ H10301 FC42"}]}`
 	if string(phone) != want {
 		t.Errorf("phone: %s", phone)
 	}
@@ -66,7 +68,8 @@ func TestAcceptedOnAPhoneThatFetchesItLaterAndIsRemoved(t *testing.T) {
 	in := w.invited(int64(created.body["id"].(float64)), created)
 	w.ok(w.Accept("phone-a", in.code))
 	accepted := w.getUser(in.user)
-	if status := accepted.at(t, urn+"CredentialContainer", 0, urn+"Credential", 0, "status"); status != "ISSUE_INITIATED" {
+	if status := accepted.at(t, urn+"CredentialContainer", 0, urn+"Credential", 0,
+		"status"); status != "ISSUE_INITIATED" {
 		t.Errorf("accepted, but %v", status)
 	}
 	if w.badges("phone-a") != "" {
@@ -93,20 +96,30 @@ func TestShapes(t *testing.T) {
 	batch, err := json.Marshal(w.st.Queue[1].Events)
 	w.ok(err)
 	wantShape(t, "redeemed-callback.json", batch)
-	wantShape(t, "token-reply.json", w.do(tokenRequest("grant_type=client_credentials&client_id=1003233-OSRV1&client_secret=swordfish")).raw)
+	wantShape(
+		t,
+		"token-reply.json",
+		w.do(tokenRequest("grant_type=client_credentials&client_id=1003233-OSRV1&client_secret=swordfish")).raw,
+	)
 
 	list := w.call(200, "GET", "part-number", nil)
 	if list.at(t, urn+"PartNumber", 0, "availableQty") != 4.0 || list.at(t, urn+"PartNumber", 1, "partNumber") != labs {
 		t.Errorf("part numbers: %s", list.raw)
 	}
 
-	hit := w.call(200, "POST", "users/.search", map[string]any{"filter": `emails eq "NGOZI@example.com"`, "startIndex": 1, "count": 5})
+	hit := w.call(
+		200,
+		"POST",
+		"users/.search",
+		map[string]any{"filter": `emails eq "NGOZI@example.com"`, "startIndex": 1, "count": 5},
+	)
 	resource := hit.at(t, "Resources", 0).(map[string]any)
 	location := fmt.Sprint(hit.at(t, "Resources", 0, "meta", "location"))
-	if hit.body["totalResults"] != 1.0 || resource["id"] != nil || !strings.HasSuffix(location, fmt.Sprintf("/users/%d", in.user)) {
+	if hit.body["totalResults"] != 1.0 || resource["id"] != nil ||
+		!strings.HasSuffix(location, fmt.Sprintf("/users/%d", in.user)) {
 		t.Errorf("search: %s", hit.raw)
 	}
-	miss := w.call(200, "POST", "users/.search", map[string]any{"filter": `emails eq "nobody@example.com"`})
+	miss := w.call(200, "POST", "users/.search", map[string]any{"filter": `emails eq "unknown@example.com"`})
 	if miss.body["totalResults"] != 0.0 || miss.body["Resources"] == nil {
 		t.Errorf("search: %s", miss.raw)
 	}
@@ -118,12 +131,24 @@ func TestWhatEndsAnInvitationFreesItsMobileID(t *testing.T) {
 		status string
 		events []string
 	}{
-		"declined on the phone":          {func(w *world, in invited) { w.ok(w.Decline(in.code)) }, "CANCELLED", []string{"INVITATION_CANCEL_INITIATED", "INVITATION_CANCELLED"}},
-		"cancelled by an administrator":  {func(w *world, in invited) { w.ok(w.Cancel(in.code)) }, "CANCELLED", []string{"INVITATION_CANCEL_INITIATED", "INVITATION_CANCELLED"}},
-		"cancelled through the API":      {func(w *world, in invited) { w.call(204, "DELETE", fmt.Sprintf("invitation/%d", in.invitation), nil) }, "CANCELLED", []string{"INVITATION_CANCEL_INITIATED", "INVITATION_CANCELLED"}},
-		"expired":                        {func(w *world, in invited) { w.advance(7 * 24 * time.Hour) }, "EXPIRED", []string{"INVITATION_EXPIRED"}},
-		"revoked by an administrator":    {func(w *world, in invited) { w.ok(w.Revoke(in.mobileID)) }, "PENDING", []string{"CREDENTIAL_REVOKED"}},
-		"credential revoked through API": {func(w *world, in invited) { w.call(204, "DELETE", fmt.Sprintf("credential/%d", in.credential), nil) }, "PENDING", []string{"CREDENTIAL_REVOKED"}},
+		"declined on the phone": {func(w *world, in invited) { w.ok(w.Decline(in.code)) }, "CANCELLED",
+			[]string{"INVITATION_CANCEL_INITIATED", "INVITATION_CANCELLED"}},
+		"cancelled by an administrator": {func(w *world, in invited) { w.ok(w.Cancel(in.code)) }, "CANCELLED",
+			[]string{"INVITATION_CANCEL_INITIATED", "INVITATION_CANCELLED"}},
+		"cancelled through the API": {func(w *world,
+			in invited) {
+			w.call(204, "DELETE", fmt.Sprintf("invitation/%d", in.invitation), nil)
+		}, "CANCELLED",
+			[]string{"INVITATION_CANCEL_INITIATED", "INVITATION_CANCELLED"}},
+		"expired": {func(w *world, in invited) { w.advance(7 * 24 * time.Hour) }, "EXPIRED",
+			[]string{"INVITATION_EXPIRED"}},
+		"revoked by an administrator": {func(w *world, in invited) { w.ok(w.Revoke(in.mobileID)) }, "PENDING",
+			[]string{"CREDENTIAL_REVOKED"}},
+		"credential revoked through API": {func(w *world,
+			in invited) {
+			w.call(204, "DELETE", fmt.Sprintf("credential/%d", in.credential), nil)
+		}, "PENDING",
+			[]string{"CREDENTIAL_REVOKED"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -143,7 +168,8 @@ func TestWhatEndsAnInvitationFreesItsMobileID(t *testing.T) {
 			if second := w.assign("tomas", hq); second.mobileID != first.mobileID {
 				t.Errorf("the next person got %s, want %s again", second.mobileID, first.mobileID)
 			}
-			if read := w.getUser(first.user); read.body[urn+"Credential"] != nil || len(read.body[urn+"UserInvitation"].([]any)) != 1 {
+			if read := w.getUser(first.user); read.body[urn+"Credential"] != nil ||
+				len(read.body[urn+"UserInvitation"].([]any)) != 1 {
 				t.Errorf("first user: %s", read.raw)
 			}
 		})
@@ -191,7 +217,12 @@ func TestEmptyPoolLeavesNothingBehind(t *testing.T) {
 	if refused.body["scimType"] != "poolExhausted" || refused.body["status"] != "400" || refused.body["message"] == "" {
 		t.Errorf("refusal: %s", refused.raw)
 	}
-	w.call(400, "POST", fmt.Sprintf("users/%d/invitation", first.user), map[string]any{urn + "UserAction": invitationFor(hq)})
+	w.call(
+		400,
+		"POST",
+		fmt.Sprintf("users/%d/invitation", first.user),
+		map[string]any{urn + "UserAction": invitationFor(hq)},
+	)
 	if n := len(w.State().Users); n != 1 || len(w.st.Events) != events || len(w.st.Users[0].Invitations) != 5 {
 		t.Errorf("%d users, %d new events", n, len(w.st.Events)-events)
 	}
@@ -224,7 +255,7 @@ func TestRedeem(t *testing.T) {
 		t.Errorf("phones: %v", got)
 	}
 	if got := w.Phone("never-seen"); got.Badges == nil || len(got.Badges) != 0 {
-		t.Errorf("a phone nobody used: %+v", got)
+		t.Errorf("a phone that was never used: %+v", got)
 	}
 }
 
@@ -243,7 +274,7 @@ func TestInvitationWithoutCredential(t *testing.T) {
 	w.wantPool("56 57 58 59 60", "", "")
 }
 
-func TestReassignWhatNobodyHasRedeemed(t *testing.T) {
+func TestReassignWhatIsOnNoPhone(t *testing.T) {
 	for _, known := range []bool{false, true} {
 		t.Run(fmt.Sprintf("to a known user %v", known), func(t *testing.T) {
 			w := newWorld(t)
@@ -261,7 +292,8 @@ func TestReassignWhatNobodyHasRedeemed(t *testing.T) {
 			}
 			users := w.State().Users
 			second := users[1]
-			if len(users) != 2 || second.ExternalID != "E-tomas" || second.Email == "" || *second.Invitations[0].MobileID != first.mobileID {
+			if len(users) != 2 || second.ExternalID != "E-tomas" || second.Email == "" ||
+				*second.Invitations[0].MobileID != first.mobileID {
 				t.Fatalf("users: %+v", users)
 			}
 			want := []string{"INVITATION_PENDING", "CREDENTIAL_RESERVED"}
@@ -325,8 +357,17 @@ func TestChangeUser(t *testing.T) {
 	in := w.assign("ngozi", hq)
 	w.assign("tomas", hq)
 	path := fmt.Sprintf("users/%d", in.user)
-	changed := w.call(200, "PUT", path, map[string]any{"name": map[string]any{"familyName": "Silva"}, "emails": []any{map[string]any{"value": "n.silva@example.com"}}})
-	if changed.at(t, "name", "familyName") != "Silva" || changed.at(t, "name", "givenName") != "ngozi" || changed.at(t, "emails", 0, "value") != "n.silva@example.com" {
+	changed := w.call(
+		200,
+		"PUT",
+		path,
+		map[string]any{
+			"name":   map[string]any{"familyName": "Silva"},
+			"emails": []any{map[string]any{"value": "n.silva@example.com"}},
+		},
+	)
+	if changed.at(t, "name", "familyName") != "Silva" || changed.at(t, "name", "givenName") != "ngozi" ||
+		changed.at(t, "emails", 0, "value") != "n.silva@example.com" {
 		t.Errorf("reply: %s", changed.raw)
 	}
 	refused := w.call(409, "PUT", path, map[string]any{"emails": []any{map[string]any{"value": "Tomas@example.com"}}})
@@ -391,10 +432,14 @@ func TestRefusals(t *testing.T) {
 		status       int
 		scimType     any
 	}{
-		"duplicate e-mail":          {"POST", "users", person("ngozi", hq), 409, "uniqueness"},
-		"duplicate e-mail, case":    {"POST", "users", with(func(b map[string]any) { b["emails"] = []any{map[string]any{"value": "NGOZI@EXAMPLE.COM"}} }), 409, "uniqueness"},
-		"no e-mail":                 {"POST", "users", with(func(b map[string]any) { delete(b, "emails") }), 400, "invalidValue"},
-		"no name":                   {"POST", "users", with(func(b map[string]any) { delete(b, "name") }), 400, "invalidValue"},
+		"duplicate e-mail": {"POST", "users", person("ngozi", hq), 409, "uniqueness"},
+		"duplicate e-mail, case": {"POST", "users",
+			with(func(b map[string]any) { b["emails"] = []any{map[string]any{"value": "NGOZI@EXAMPLE.COM"}} }), 409,
+			"uniqueness"},
+		"no e-mail": {"POST", "users", with(func(b map[string]any) { delete(b, "emails") }), 400,
+			"invalidValue"},
+		"no name": {"POST", "users", with(func(b map[string]any) { delete(b, "name") }), 400,
+			"invalidValue"},
 		"no JSON":                   {"POST", "users", []byte("{"), 400, "invalidSyntax"},
 		"unknown part number":       {"POST", "users", action("partNumber", "MID-NONE"), 400, "invalidValue"},
 		"a flag that is a word":     {"POST", "users", action("assignCredential", "true"), 400, "invalidValue"},
@@ -402,14 +447,17 @@ func TestRefusals(t *testing.T) {
 		"credential, no invitation": {"POST", "users", action("createInvitationCode", "N"), 400, "invalidValue"},
 		"a number that is taken":    {"POST", "users", action("credential", "56"), 400, "poolExhausted"},
 		"invitation, no action":     {"POST", "users/103367/invitation", map[string]any{}, 400, "invalidValue"},
-		"invitation, unknown user":  {"POST", "users/1/invitation", map[string]any{urn + "UserAction": invitationFor(hq)}, 404, "notFound"},
-		"unknown user":              {"GET", "users/1", nil, 404, "notFound"},
-		"an id that is no number":   {"GET", "users/abc", nil, 404, "notFound"},
-		"unknown invitation":        {"DELETE", "invitation/1", nil, 404, "notFound"},
-		"unknown credential":        {"DELETE", "credential/1", nil, 404, "notFound"},
-		"unknown part number id":    {"GET", "part-number/1", nil, 404, "notFound"},
-		"search by externalId":      {"POST", "users/.search", map[string]any{"filter": `externalId eq "E-ngozi"`}, 400, "invalidFilter"},
-		"search by something else":  {"POST", "users/.search", map[string]any{"filter": `emails co "n"`}, 400, "invalidFilter"},
+		"invitation, unknown user": {"POST", "users/1/invitation",
+			map[string]any{urn + "UserAction": invitationFor(hq)}, 404, "notFound"},
+		"unknown user":            {"GET", "users/1", nil, 404, "notFound"},
+		"an id that is no number": {"GET", "users/abc", nil, 404, "notFound"},
+		"unknown invitation":      {"DELETE", "invitation/1", nil, 404, "notFound"},
+		"unknown credential":      {"DELETE", "credential/1", nil, 404, "notFound"},
+		"unknown part number id":  {"GET", "part-number/1", nil, 404, "notFound"},
+		"search by externalId": {"POST", "users/.search", map[string]any{"filter": `externalId eq "E-ngozi"`}, 400,
+			"invalidFilter"},
+		"search by something else": {"POST", "users/.search", map[string]any{"filter": `emails co "n"`}, 400,
+			"invalidFilter"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := w.do(w.request(c.method, c.path, c.body))
@@ -430,15 +478,20 @@ func TestWhoMayAsk(t *testing.T) {
 		change func(*http.Request)
 		status int
 	}{
-		"no token":               {func(r *http.Request) { r.Header.Del("Authorization") }, 401},
-		"forged token":           {func(r *http.Request) { r.Header.Set("Authorization", "Bearer 99999999999.AAAA") }, 401},
+		"no token": {func(r *http.Request) { r.Header.Del("Authorization") }, 401},
+		"forged token": {func(r *http.Request) { r.Header.Set("Authorization", "Bearer 99999999999.AAAA") },
+			401},
 		"no application":         {func(r *http.Request) { r.Header.Del("Application-ID") }, 401},
 		"other application":      {func(r *http.Request) { r.Header.Set("Application-ID", "OTHER") }, 401},
 		"no application version": {func(r *http.Request) { r.Header.Del("Application-Version") }, 401},
-		"a charset":              {func(r *http.Request) { r.Header.Set("Content-Type", mediaType+"+json; charset=utf-8") }, 415},
-		"plain JSON":             {func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }, 415},
-		"another organisation":   {func(r *http.Request) { r.URL.Path = "/credential-management/customer/99/users" }, 404},
-		"all right":              {func(*http.Request) {}, 200},
+		"a charset": {func(r *http.Request) {
+			r.Header.Set("Content-Type", mediaType+
+				"+json; charset=utf-8")
+		}, 415},
+		"plain JSON": {func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }, 415},
+		"another organisation": {func(r *http.Request) { r.URL.Path = "/credential-management/customer/99/users" },
+			404},
+		"all right": {func(*http.Request) {}, 200},
 	} {
 		r := w.request("PUT", fmt.Sprintf("users/%d", in.user), map[string]any{})
 		c.change(r)
@@ -490,7 +543,8 @@ func TestSwitches(t *testing.T) {
 	t.Run("search by externalId", func(t *testing.T) {
 		w := newWorld(t, func(s *Switches) { s.SearchByExternalID = true })
 		w.assign("ngozi", hq)
-		if a := w.call(200, "POST", "users/.search", map[string]any{"filter": `externalId eq "E-ngozi"`}); a.body["totalResults"] != 1.0 {
+		if a := w.call(200, "POST", "users/.search",
+			map[string]any{"filter": `externalId eq "E-ngozi"`}); a.body["totalResults"] != 1.0 {
 			t.Errorf("search: %s", a.raw)
 		}
 	})
@@ -524,13 +578,15 @@ func TestFeed(t *testing.T) {
 	w.offset = time.Minute
 	middle := w.opts.Now().UTC().Format(time.RFC3339Nano)
 	w.ok(w.Redeem("phone-a", in.code))
-	for query, total := range map[string]float64{"": 6, "dateFrom=" + middle: 3, "dateTo=" + middle: 3, "dateFrom=" + middle + "&dateTo=" + middle: 0, "dateFrom=2026-01-01T00:00:00%2B02:00": 6} {
+	for query, total := range map[string]float64{"": 6, "dateFrom=" + middle: 3, "dateTo=" + middle: 3, "dateFrom=" +
+		middle + "&dateTo=" + middle: 0, "dateFrom=2026-01-01T00:00:00%2B02:00": 6} {
 		if got := feed(query, 200).body["totalResults"]; got != total {
 			t.Errorf("%q: %v events, want %v", query, got, total)
 		}
 	}
 	page := feed("startIndex=3&count=2", 200)
-	if page.body["totalResults"] != 6.0 || page.body["itemsPerPage"] != 2.0 || page.at(t, "Resources", 0, "data", "status") != "CREDENTIAL_RESERVED" {
+	if page.body["totalResults"] != 6.0 || page.body["itemsPerPage"] != 2.0 ||
+		page.at(t, "Resources", 0, "data", "status") != "CREDENTIAL_RESERVED" {
 		t.Errorf("page: %s", page.raw)
 	}
 	if past := feed("startIndex=99", 200); len(past.body["Resources"].([]any)) != 0 {
@@ -593,7 +649,11 @@ func TestParallelInvitationsGetDifferentIDs(t *testing.T) {
 	user := w.assign("ngozi", hq).user
 	var group sync.WaitGroup
 	for range 10 {
-		request := w.request("POST", fmt.Sprintf("users/%d/invitation", user), map[string]any{urn + "UserAction": invitationFor(hq)})
+		request := w.request(
+			"POST",
+			fmt.Sprintf("users/%d/invitation", user),
+			map[string]any{urn + "UserAction": invitationFor(hq)},
+		)
 		group.Go(func() { w.do(request) })
 	}
 	group.Wait()

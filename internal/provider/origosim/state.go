@@ -1,12 +1,15 @@
 package origosim
 
 import (
+	"cmp"
 	"crypto/rand"
+	"maps"
 	"math/big"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Statuses of an invitation.
@@ -23,25 +26,56 @@ const invitationLife = 7 * 24 * time.Hour
 // feedLength is how many events the events API remembers.
 const feedLength = 2000
 
-// state is everything the provider knows; it is saved as JSON.
-type state struct {
-	LastUser, LastInvitation, LastCredential, LastPhoto int64
+// counters are the last numbers given out.
+type counters struct{ LastUser, LastInvitation, LastCredential, LastPhoto, LastCallback int64 }
 
-	Users       []*user
+// state is everything the provider knows. It is changed by its methods only: they keep the indexes right, note what the
+// journal has to be told (noted), and how to take the change back (undo).
+type state struct {
+	counters
+
+	Users       []*user // by ID, which is the order of their creation
 	PartNumbers []*partNumber
-	DeadCodes   []string     // invitation codes of deleted users
-	Events      []cloudEvent // oldest first
-	Queue       []callback   // in the order of sending
+	DeadCodes   map[string]bool // invitation codes of deleted users
+	Events      []cloudEvent    // oldest first
+	Queue       []*callback     // in the order of sending
+
+	users       map[int64]*user
+	emails      index[string] // by folded address
+	externalIDs index[string]
+	codes       index[string]
+	invitations index[int64]
+	credentials index[int64]
+	mobileIDs   index[string] // by those who have it, reserved or on a phone
+	phones      index[string]
+
+	// soonest is a moment before which no invitation expires.
+	soonest time.Time
+
+	noted noted
+	undo  []func()
+}
+
+// noted is what one change has changed, by the keys of what is in the journal.
+type noted struct {
+	users       map[int64]bool
+	gone        map[int64]bool
+	partNumbers []*partNumber
+	spent       []card
+	deadCodes   []string
+	emitted     []*callback
+	tried       []*callback
+	sent        []int64
 }
 
 type user struct {
 	ID                                       int64
 	ExternalID, GivenName, FamilyName, Email string
 	Updated                                  time.Time
-	Photo                                    *photo `json:",omitempty"`
-	Invitations                              []*invitation
-	Credentials                              []*credential
-	Containers                               []string // phone ids, in the order they were first seen
+	Photo                                    *photo        `json:",omitempty"`
+	Invitations                              []*invitation `json:",omitempty"`
+	Credentials                              []*credential `json:",omitempty"`
+	Containers                               []string      `json:",omitempty"` // phone ids, as they came
 }
 
 type photo struct {
@@ -57,8 +91,8 @@ type invitation struct {
 	Credential int64
 }
 
-// credential is one mobile ID in one user's hands: reserved, or issued when Container names a phone; while Issuing it is on its way
-// there.
+// credential is one mobile ID in one user's hands: reserved, or issued when Container names a phone; while Issuing it
+// is on its way there.
 type credential struct {
 	ID         int64
 	PartNumber string
@@ -71,19 +105,176 @@ type partNumber struct {
 	ID                                             int64
 	PartNumber, FriendlyName, Format, FacilityCode string
 	First, Count                                   int
-	Spent                                          map[int]bool // card numbers that were ever on a phone
+
+	taken []int  // by card number from First on: how many credentials have it
+	spent []bool // likewise: it was on a phone once
+}
+
+// card is one mobile ID, as the journal has it.
+type card struct {
+	PartNumber string
+	Card       int
+}
+
+// index finds users by something that several may have.
+type index[K comparable] map[K][]*user
+
+func (ix index[K]) add(k K, u *user) { ix[k] = append(ix[k], u) }
+
+// remove takes out one mention of the user.
+func (ix index[K]) remove(k K, u *user) {
+	list := ix[k]
+	if i := slices.Index(list, u); i >= 0 {
+		list = slices.Delete(list, i, i+1)
+	}
+	if len(list) == 0 {
+		delete(ix, k)
+		return
+	}
+	ix[k] = list
+}
+
+// all returns the users in the order of their creation, each once.
+func (ix index[K]) all(k K) []*user {
+	list := slices.SortedFunc(slices.Values(ix[k]), func(a, b *user) int { return cmp.Compare(a.ID, b.ID) })
+	return slices.Compact(list)
+}
+
+// first returns the oldest of the users, nil if there is none.
+func (ix index[K]) first(k K) (found *user) {
+	for _, u := range ix[k] {
+		if found == nil || u.ID < found.ID {
+			found = u
+		}
+	}
+	return found
 }
 
 func newState() *state {
-	return &state{LastUser: 103366, LastInvitation: 16247462, LastCredential: 887000, LastPhoto: 7000}
+	return &state{
+		counters:  counters{LastUser: 103366, LastInvitation: 16247462, LastCredential: 887000, LastPhoto: 7000},
+		DeadCodes: map[string]bool{}, users: map[int64]*user{}, emails: index[string]{}, externalIDs: index[string]{},
+		codes: index[string]{}, invitations: index[int64]{}, credentials: index[int64]{}, mobileIDs: index[string]{},
+		phones: index[string]{},
+	}
+}
+
+// enter puts a user into every index, leave takes it out. What a user has is changed between the two: see edit.
+func (st *state) enter(u *user) {
+	st.users[u.ID] = u
+	st.indexed(u, false)
+	for _, inv := range u.Invitations {
+		if inv.Status == pending {
+			st.expiresAt(inv.Expires)
+		}
+	}
+}
+
+func (st *state) leave(u *user) {
+	delete(st.users, u.ID)
+	st.indexed(u, true)
+}
+
+func (st *state) indexed(u *user, not bool) {
+	text, number, step := index[string].add, index[int64].add, 1
+	if not {
+		text, number, step = index[string].remove, index[int64].remove, -1
+	}
+	text(st.emails, fold(u.Email), u)
+	text(st.externalIDs, u.ExternalID, u)
+	for _, inv := range u.Invitations {
+		text(st.codes, inv.Code, u)
+		number(st.invitations, inv.ID, u)
+	}
+	for _, c := range u.Credentials {
+		number(st.credentials, c.ID, u)
+		text(st.mobileIDs, c.mobileID(), u)
+		if p := st.partNumber(c.PartNumber); p != nil && p.has(c.Card) {
+			p.taken[c.Card-p.First] += step
+		}
+	}
+	for _, id := range u.Containers {
+		text(st.phones, id, u)
+	}
+}
+
+// edit lets fn change what the user has.
+func (st *state) edit(u *user, fn func()) {
+	before := u.clone()
+	st.leave(u)
+	fn()
+	st.enter(u)
+	st.noteUser(u.ID)
+	st.undo = append(st.undo, func() {
+		st.leave(u)
+		*u = *before
+		st.enter(u)
+	})
+}
+
+func (st *state) noteUser(id int64) {
+	if st.noted.users == nil {
+		st.noted.users = map[int64]bool{}
+	}
+	st.noted.users[id] = true
+}
+
+// begin starts a change; rollback takes it back.
+func (st *state) begin() {
+	st.noted, st.undo = noted{}, nil
+	last, events, queue := st.counters, st.Events, st.Queue
+	st.undo = append(st.undo, func() { st.counters, st.Events, st.Queue = last, events, queue })
+}
+
+func (st *state) rollback() {
+	for _, undo := range slices.Backward(st.undo) {
+		undo()
+	}
+	st.begin()
+}
+
+func (u *user) clone() *user {
+	c := *u
+	if u.Photo != nil {
+		c.Photo = new(*u.Photo)
+	}
+	c.Invitations, c.Credentials = slices.Clone(u.Invitations), slices.Clone(u.Credentials)
+	for i, inv := range c.Invitations {
+		c.Invitations[i] = new(*inv)
+	}
+	for i, cred := range c.Credentials {
+		c.Credentials[i] = new(*cred)
+	}
+	c.Containers = slices.Clone(u.Containers)
+	return &c
+}
+
+// fold maps texts that differ in case only to one.
+func fold(s string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, s)
 }
 
 func (st *state) seed(p SeedPartNumber) {
 	if st.partNumber(p.PartNumber) != nil {
 		return
 	}
-	st.PartNumbers = append(st.PartNumbers, &partNumber{ID: int64(41 + len(st.PartNumbers)), PartNumber: p.PartNumber,
-		FriendlyName: p.FriendlyName, Format: p.Format, FacilityCode: p.FacilityCode, First: p.First, Count: p.Count, Spent: map[int]bool{}})
+	added := &partNumber{ID: int64(41 + len(st.PartNumbers)), PartNumber: p.PartNumber, FriendlyName: p.FriendlyName,
+		Format: p.Format, FacilityCode: p.FacilityCode, First: p.First, Count: p.Count}
+	st.addPartNumber(added)
+	st.noted.partNumbers = append(st.noted.partNumbers, added)
+}
+
+func (st *state) addPartNumber(p *partNumber) {
+	p.taken, p.spent = make([]int, p.Count), make([]bool, p.Count)
+	before := st.PartNumbers
+	st.PartNumbers = append(st.PartNumbers, p)
+	st.undo = append(st.undo, func() { st.PartNumbers = before })
 }
 
 func (st *state) partNumber(name string) *partNumber {
@@ -94,57 +285,60 @@ func (st *state) partNumber(name string) *partNumber {
 	return st.PartNumbers[i]
 }
 
-// available lists the card numbers that can be reserved, lowest first. What is reserved or issued is read off the
-// users, so the pool cannot drift from them.
-func (st *state) available(p *partNumber) []int {
-	taken := map[int]bool{}
-	for _, u := range st.Users {
-		for _, c := range u.Credentials {
-			taken[c.Card] = taken[c.Card] || c.PartNumber == p.PartNumber
-		}
-	}
+func (p *partNumber) has(card int) bool { return card >= p.First && card < p.First+p.Count }
+
+func (p *partNumber) free(card int) bool {
+	return p.has(card) && p.taken[card-p.First] == 0 && !p.spent[card-p.First]
+}
+
+// available lists the card numbers that can be reserved, lowest first.
+func (p *partNumber) available() []int {
 	var free []int
 	for n := p.First; n < p.First+p.Count; n++ {
-		if !taken[n] && !p.Spent[n] {
+		if p.free(n) {
 			free = append(free, n)
 		}
 	}
 	return free
 }
 
+// spend notes that a card number is on a phone: it is never available again.
+func (st *state) spend(name string, number int) {
+	p := st.partNumber(name)
+	if p == nil || !p.has(number) || p.spent[number-p.First] {
+		return
+	}
+	p.spent[number-p.First] = true
+	st.noted.spent = append(st.noted.spent, card{name, number})
+	st.undo = append(st.undo, func() { p.spent[number-p.First] = false })
+}
+
 func (st *state) parseMobileID(mobileID string) (*partNumber, int, bool) {
 	name, number, _ := strings.Cut(mobileID, ":")
 	p := st.partNumber(name)
 	card, err := strconv.Atoi(number)
-	if p == nil || err != nil || card < p.First || card >= p.First+p.Count {
+	if p == nil || err != nil || !p.has(card) {
 		return nil, 0, false
 	}
 	return p, card, true
 }
 
-func (st *state) user(id int64) *user {
-	return st.findUser(func(u *user) bool { return u.ID == id })
-}
+func (st *state) user(id int64) *user { return st.users[id] }
 
-func (st *state) userByEmail(email string) *user {
-	return st.findUser(func(u *user) bool { return strings.EqualFold(u.Email, email) })
-}
+func (st *state) userByEmail(email string) *user { return st.emails.first(fold(email)) }
 
-func (st *state) userByExternalID(id string) *user {
-	return st.findUser(func(u *user) bool { return u.ExternalID == id })
-}
-
-func (st *state) findUser(match func(*user) bool) *user {
-	if i := slices.IndexFunc(st.Users, match); i >= 0 {
-		return st.Users[i]
-	}
-	return nil
-}
+func (st *state) userByExternalID(id string) *user { return st.externalIDs.first(id) }
 
 func (st *state) addUser(u user, now time.Time) *user {
 	st.LastUser++
 	u.ID, u.Updated = st.LastUser, now
 	st.Users = append(st.Users, &u)
+	st.enter(&u)
+	st.noteUser(u.ID)
+	st.undo = append(st.undo, func() {
+		st.leave(&u)
+		st.Users = st.Users[:len(st.Users)-1]
+	})
 	return &u
 }
 
@@ -156,15 +350,34 @@ func (st *state) inventUser(externalID string, now time.Time) *user {
 // deleteUser forgets a user. The mobile IDs not on a phone are free again, the others were spent when they were issued.
 func (st *state) deleteUser(u *user) {
 	for _, inv := range u.Invitations {
-		st.DeadCodes = append(st.DeadCodes, inv.Code)
+		st.DeadCodes[inv.Code] = true
+		st.noted.deadCodes = append(st.noted.deadCodes, inv.Code)
 	}
-	st.Users = slices.DeleteFunc(st.Users, func(x *user) bool { return x == u })
+	at, _ := st.place(u.ID)
+	st.Users = slices.Delete(st.Users, at, at+1)
+	st.leave(u)
+	if st.noted.gone == nil {
+		st.noted.gone = map[int64]bool{}
+	}
+	st.noted.gone[u.ID] = true
+	st.undo = append(st.undo, func() {
+		for _, inv := range u.Invitations {
+			delete(st.DeadCodes, inv.Code)
+		}
+		st.Users = slices.Insert(st.Users, at, u)
+		st.enter(u)
+	})
+}
+
+// place is where in Users the one with this ID is or would be.
+func (st *state) place(id int64) (int, bool) {
+	return slices.BinarySearchFunc(st.Users, id, func(u *user, id int64) int { return cmp.Compare(u.ID, id) })
 }
 
 func (st *state) addCredential(u *user, p *partNumber, card int) *credential {
 	st.LastCredential++
 	c := &credential{ID: st.LastCredential, PartNumber: p.PartNumber, Card: card}
-	u.Credentials = append(u.Credentials, c)
+	st.edit(u, func() { u.Credentials = append(u.Credentials, c) })
 	return c
 }
 
@@ -173,7 +386,7 @@ func (st *state) addInvitation(u *user, now time.Time, credential int64) *invita
 	created := now.Truncate(time.Second) // as the interface shows it
 	inv := &invitation{ID: st.LastInvitation, Code: newCode(), Status: pending, Created: created,
 		Expires: created.Add(invitationLife), Credential: credential}
-	u.Invitations = append(u.Invitations, inv)
+	st.edit(u, func() { u.Invitations = append(u.Invitations, inv) })
 	return inv
 }
 
@@ -181,31 +394,31 @@ func (st *state) addInvitation(u *user, now time.Time, credential int64) *invita
 // still have it.
 func (st *state) pending(code string) (*user, *invitation, error) {
 	code = strings.ToUpper(strings.TrimSpace(code))
-	for _, u := range st.Users {
-		for _, inv := range u.Invitations {
-			switch {
-			case inv.Code != code:
-			case inv.Status == pending && (inv.Credential == 0 || u.credential(inv.Credential) != nil):
-				return u, inv, nil
-			case inv.Status == acknowledged:
-				return nil, nil, ErrTaken
-			default:
-				return nil, nil, ErrDead
-			}
-		}
-	}
-	if slices.Contains(st.DeadCodes, code) {
+	u, inv := st.invitationByCode(code)
+	switch {
+	case inv != nil && inv.Status == pending && (inv.Credential == 0 || u.credential(inv.Credential) != nil):
+		return u, inv, nil
+	case inv != nil && inv.Status == acknowledged:
+		return nil, nil, ErrTaken
+	case inv != nil || st.DeadCodes[code]:
 		return nil, nil, ErrDead
 	}
 	return nil, nil, ErrUnknownCode
 }
 
+func (st *state) invitationByCode(code string) (*user, *invitation) {
+	return st.codes.first(code).invitation(func(inv *invitation) bool { return inv.Code == code })
+}
+
 func (st *state) invitation(id int64) (*user, *invitation) {
-	for _, u := range st.Users {
-		for _, inv := range u.Invitations {
-			if inv.ID == id {
-				return u, inv
-			}
+	return st.invitations.first(id).invitation(func(inv *invitation) bool { return inv.ID == id })
+}
+
+// invitation returns the user with the invitation, two nils if there is none.
+func (u *user) invitation(match func(*invitation) bool) (*user, *invitation) {
+	if u != nil {
+		if i := slices.IndexFunc(u.Invitations, match); i >= 0 {
+			return u, u.Invitations[i]
 		}
 	}
 	return nil, nil
@@ -213,40 +426,115 @@ func (st *state) invitation(id int64) (*user, *invitation) {
 
 // holds says whether a mobile ID of the part number is on the phone.
 func (st *state) holds(deviceID, partNumber string) bool {
-	return st.findUser(func(u *user) bool {
+	return slices.ContainsFunc(st.phones[deviceID], func(u *user) bool {
 		return slices.ContainsFunc(u.Credentials, func(c *credential) bool {
 			return c.Container == deviceID && c.PartNumber == partNumber
 		})
-	}) != nil
+	})
 }
 
+// expiresAt makes sure that soonest is no later than at.
+func (st *state) expiresAt(at time.Time) {
+	if st.soonest.IsZero() || at.Before(st.soonest) {
+		st.soonest = at
+	}
+}
+
+// anyExpired looks at the invitations only when the soonest is due, or was.
 func (st *state) anyExpired(now time.Time) bool {
-	return st.findUser(func(u *user) bool {
-		return slices.ContainsFunc(u.Invitations, func(inv *invitation) bool { return inv.due(now) })
-	}) != nil
+	if st.soonest.IsZero() || now.Before(st.soonest) {
+		return false
+	}
+	st.soonest = time.Time{}
+	for _, u := range st.Users {
+		for _, inv := range u.Invitations {
+			if inv.Status == pending {
+				st.expiresAt(inv.Expires)
+			}
+		}
+	}
+	return !st.soonest.IsZero() && !now.Before(st.soonest)
 }
 
 func (inv *invitation) due(now time.Time) bool {
 	return inv.Status == pending && !now.Before(inv.Expires)
 }
 
+// credential returns the user's credential with this ID, nil if there is none.
 func (u *user) credential(id int64) *credential {
-	for _, c := range u.Credentials {
-		if c.ID == id {
-			return c
+	if u != nil {
+		for _, c := range u.Credentials {
+			if c.ID == id {
+				return c
+			}
 		}
 	}
 	return nil
 }
 
-func (u *user) removeCredentials(match func(*credential) bool) {
-	u.Credentials = slices.DeleteFunc(u.Credentials, match)
+func (st *state) removeCredentials(u *user, match func(*credential) bool) {
+	if slices.ContainsFunc(u.Credentials, match) {
+		st.edit(u, func() { u.Credentials = slices.DeleteFunc(u.Credentials, match) })
+	}
 }
 
-func (u *user) addContainer(deviceID string) {
-	if !slices.Contains(u.Containers, deviceID) {
-		u.Containers = append(u.Containers, deviceID)
+// emit records one change's events for the events API and queues them as one callback.
+func (st *state) emit(now time.Time, events ...cloudEvent) {
+	for i := range events {
+		events[i].SpecVersion, events[i].ID, events[i].Time = "1.0", newUUID(), now.Format(eventTime)
 	}
+	st.LastCallback++
+	c := &callback{ID: st.LastCallback, Events: events}
+	st.queue(c)
+	st.noted.emitted = append(st.noted.emitted, c)
+}
+
+func (st *state) queue(c *callback) {
+	st.Events = append(st.Events, c.Events...)
+	if n := len(st.Events) - feedLength; n > 0 {
+		st.Events = st.Events[n:]
+	}
+	st.Queue = append(st.Queue, c)
+}
+
+// sent takes a callback out of the queue.
+func (st *state) sent(id int64) {
+	queue := slices.DeleteFunc(slices.Clone(st.Queue), func(c *callback) bool { return c.ID == id })
+	if len(queue) < len(st.Queue) {
+		st.noted.sent = append(st.noted.sent, id)
+	}
+	st.Queue = queue
+}
+
+// tried notes a failed attempt; the next is not made before the moment given.
+func (st *state) tried(id int64, tries int, notBefore time.Time) {
+	i := slices.IndexFunc(st.Queue, func(c *callback) bool { return c.ID == id })
+	if i < 0 {
+		return
+	}
+	again := *st.Queue[i]
+	again.Tries, again.NotBefore = tries, notBefore
+	st.Queue = slices.Clone(st.Queue)
+	st.Queue[i] = &again
+	st.noted.tried = append(st.noted.tried, &callback{ID: id, Tries: tries, NotBefore: notBefore})
+}
+
+// change returns what the journal has to be told of the change under way, nil if nothing.
+func (st *state) change() *entry {
+	n := &st.noted
+	e := &entry{Last: st.counters, PartNumbers: n.partNumbers, Spent: n.spent, DeadCodes: n.deadCodes,
+		Emitted: n.emitted,
+		Tried:   n.tried, Sent: n.sent, Gone: slices.Sorted(maps.Keys(n.gone))}
+	for _, id := range slices.Sorted(maps.Keys(n.users)) {
+		if u := st.users[id]; u != nil {
+			e.Users = append(e.Users, u)
+		}
+	}
+	if len(e.PartNumbers)+len(e.Spent)+len(e.DeadCodes)+len(e.Emitted)+len(e.Tried)+len(e.Sent)+len(e.Gone)+
+		len(e.Users) == 0 {
+		return nil
+	}
+	return e
 }
 
 func (u *user) hasPicture() bool { return u.Photo != nil && u.Photo.Approved }

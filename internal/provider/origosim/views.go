@@ -1,6 +1,7 @@
 package origosim
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 )
@@ -51,39 +52,41 @@ type Badge struct {
 }
 
 // State returns the provider's users and pools.
-func (s *Sim) State() State {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	view := State{Users: []UserState{}, PartNumbers: []PartNumberState{}}
-	for _, u := range s.st.Users {
-		us := UserState{ID: strconv.FormatInt(u.ID, 10), ExternalID: u.ExternalID, Email: u.Email, Invitations: []InvitationState{}}
+func (s *Sim) State() (view State) {
+	s.look(func(st *state) { view = st.view() })
+	return view
+}
+
+func (st *state) view() State {
+	view := State{Users: make([]UserState, 0, len(st.Users)), PartNumbers: []PartNumberState{}}
+	for _, u := range st.Users {
+		us := UserState{ID: strconv.FormatInt(u.ID, 10), ExternalID: u.ExternalID, Email: u.Email,
+			Invitations: []InvitationState{}}
 		for _, inv := range u.Invitations {
 			us.Invitations = append(us.Invitations, u.view(inv))
 		}
 		view.Users = append(view.Users, us)
 	}
-	for _, p := range s.st.PartNumbers {
-		reserved, issued := map[int]bool{}, map[int]bool{}
-		for _, u := range s.st.Users {
-			for _, c := range u.Credentials {
-				switch {
-				case c.PartNumber != p.PartNumber:
-				case c.Container == "", c.Issuing:
-					reserved[c.Card] = true
-				default:
-					issued[c.Card] = true
-				}
+	reserved, issued := map[card]bool{}, map[card]bool{}
+	for _, u := range st.Users {
+		for _, c := range u.Credentials {
+			if c.Container == "" || c.Issuing {
+				reserved[card{c.PartNumber, c.Card}] = true
+			} else {
+				issued[card{c.PartNumber, c.Card}] = true
 			}
 		}
+	}
+	for _, p := range st.PartNumbers {
 		ps := PartNumberState{PartNumber: p.PartNumber, Available: []string{}, Reserved: []string{}, Issued: []string{}}
-		for _, n := range s.st.available(p) {
+		for _, n := range p.available() {
 			ps.Available = append(ps.Available, mobileID(p.PartNumber, n))
 		}
 		for n := p.First; n < p.First+p.Count; n++ {
-			if reserved[n] {
+			if reserved[card{p.PartNumber, n}] {
 				ps.Reserved = append(ps.Reserved, mobileID(p.PartNumber, n))
 			}
-			if issued[n] {
+			if issued[card{p.PartNumber, n}] {
 				ps.Issued = append(ps.Issued, mobileID(p.PartNumber, n))
 			}
 		}
@@ -93,17 +96,14 @@ func (s *Sim) State() State {
 }
 
 // Invitation returns the invitation of a code, false if no user has it.
-func (s *Sim) Invitation(code string) (InvitationState, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, u := range s.st.Users {
-		for _, inv := range u.Invitations {
-			if inv.Code == code {
-				return u.view(inv), true
-			}
+func (s *Sim) Invitation(code string) (view InvitationState, found bool) {
+	s.look(func(st *state) {
+		view, found = InvitationState{}, false
+		if u, inv := st.invitationByCode(code); inv != nil {
+			view, found = u.view(inv), true
 		}
-	}
-	return InvitationState{}, false
+	})
+	return view, found
 }
 
 func (u *user) view(inv *invitation) InvitationState {
@@ -115,35 +115,30 @@ func (u *user) view(inv *invitation) InvitationState {
 }
 
 // Phone returns one phone; one that never redeemed a code has no badges.
-func (s *Sim) Phone(deviceID string) Phone {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.st.phone(deviceID)
+func (s *Sim) Phone(deviceID string) (phone Phone) {
+	s.look(func(st *state) { phone = st.phone(deviceID) })
+	return phone
 }
 
 // Phones returns every phone the provider knows, by device id.
-func (s *Sim) Phones() []Phone {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var ids []string
-	for _, u := range s.st.Users {
-		ids = append(ids, u.Containers...)
-	}
-	slices.Sort(ids)
-	phones := []Phone{}
-	for _, id := range slices.Compact(ids) {
-		phones = append(phones, s.st.phone(id))
-	}
+func (s *Sim) Phones() (phones []Phone) {
+	s.look(func(st *state) {
+		phones = []Phone{}
+		for _, id := range slices.Sorted(maps.Keys(st.phones)) {
+			phones = append(phones, st.phone(id))
+		}
+	})
 	return phones
 }
 
 func (st *state) phone(deviceID string) Phone {
 	phone := Phone{DeviceID: deviceID, Badges: []Badge{}}
-	for _, u := range st.Users {
+	for _, u := range st.phones.all(deviceID) {
 		for _, c := range u.Credentials {
 			if c.Container == deviceID && !c.Issuing {
-				phone.Badges = append(phone.Badges, Badge{MobileID: c.mobileID(), HolderName: u.GivenName + " " + u.FamilyName,
-					HasPicture: u.hasPicture(), Profile: st.partNumber(c.PartNumber).FriendlyName})
+				phone.Badges = append(phone.Badges,
+					Badge{MobileID: c.mobileID(), HolderName: u.GivenName + " " + u.FamilyName,
+						HasPicture: u.hasPicture(), Profile: st.partNumber(c.PartNumber).FriendlyName})
 			}
 		}
 	}

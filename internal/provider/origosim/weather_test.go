@@ -2,7 +2,9 @@ package origosim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -79,8 +81,8 @@ func TestTimeoutCutsTheConnection(t *testing.T) {
 		hold time.Duration
 		want error
 	}{
-		"held a while, then cut":           {time.Millisecond, io.EOF},
-		"held for as long as anyone waits": {0, context.Canceled},
+		"held a while, then cut":               {time.Millisecond, io.EOF},
+		"held for as long as the client waits": {0, context.Canceled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -142,7 +144,12 @@ func TestCallbacksArriveInOrder(t *testing.T) {
 		w.ok(w.Redeem("phone-a", in.code))
 		w.ok(w.Revoke(in.mobileID))
 		synctest.Wait()
-		equal(t, "delivered", batchKinds(w.delivered), []string{"CREDENTIAL_RESERVED", "CREDENTIAL_ISSUED", "CREDENTIAL_REVOKED"})
+		equal(
+			t,
+			"delivered",
+			batchKinds(w.delivered),
+			[]string{"CREDENTIAL_RESERVED", "CREDENTIAL_ISSUED", "CREDENTIAL_REVOKED"},
+		)
 		if !w.Settled() || len(w.st.Queue) != 0 {
 			t.Error("not settled")
 		}
@@ -188,10 +195,11 @@ func TestAClockJumpMakesRetriesDue(t *testing.T) {
 	})
 }
 
-func TestCallbackNobodyWantsIsGivenUp(t *testing.T) {
+func TestACallbackThatIsAlwaysRefusedIsGivenUp(t *testing.T) {
 	runs(t, func(t *testing.T, w *world) {
 		w.refuse = deliveries
 		w.assign("ngozi", hq)
+		pass(time.Minute)
 		w.assign("tomas", hq)
 		pass(time.Minute)
 		if w.refuse != 0 || len(w.delivered) != 1 || w.delivered[0][0].Data["firstName"] != "tomas" {
@@ -203,9 +211,98 @@ func TestCallbackNobodyWantsIsGivenUp(t *testing.T) {
 	})
 }
 
+func TestCallbacksAboutDifferentUsersAreSentSideBySide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		underway, most := map[any]int{}, 0
+		w.opts.Deliver = func(ctx context.Context, body []byte) error {
+			var events []cloudEvent
+			w.ok(json.Unmarshal(body, &events))
+			user := events[0].Data["userId"]
+			w.around.Lock()
+			underway[user]++
+			if underway[user] > 1 {
+				t.Errorf("two callbacks about user %v at a time", user)
+			}
+			most = max(most, len(underway))
+			w.around.Unlock()
+			<-time.After(time.Second)
+			w.around.Lock()
+			defer w.around.Unlock()
+			if underway[user]--; underway[user] == 0 {
+				delete(underway, user)
+			}
+			return nil
+		}
+		users := 2 * sideBySide
+		w.ok(w.Seed(SeedPartNumber{PartNumber: "MID-LARGE", First: 1, Count: users}))
+		for i := range users {
+			in := w.assign(fmt.Sprint("user", i), "MID-LARGE")
+			w.ok(w.Redeem("phone-a", in.code))
+		}
+		stopped := make(chan struct{})
+		go func() { w.Run(ctx); close(stopped) }()
+		begun := time.Now()
+		for !w.Settled() {
+			pass(100 * time.Millisecond)
+		}
+		if took := time.Since(begun).Round(time.Second); most != sideBySide || took != 4*time.Second {
+			t.Errorf("%d at a time at most, %v for two callbacks of a second about each of %d users", most, took, users)
+		}
+		cancel()
+		<-stopped
+	})
+}
+
+func TestChangedIsCalledWhenCallbacksHaveComeToRest(t *testing.T) {
+	for name, refuse := range map[string]int{"delivered": 0, "refused": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.refuse = refuse
+				settled := make(chan struct{}, 1)
+				w.opts.Changed = func() {
+					if w.Settled() {
+						select {
+						case settled <- struct{}{}:
+						default:
+						}
+					}
+				}
+				w.assign("ngozi", hq)
+				ctx, cancel := context.WithCancel(t.Context())
+				stopped := make(chan struct{})
+				go func() { w.Run(ctx); close(stopped) }()
+				<-settled // in this bubble a call that is missing is a deadlock
+				cancel()
+				<-stopped
+			})
+		})
+	}
+}
+
+func TestARefusedCallbackHoldsUpNoOtherUser(t *testing.T) {
+	runs(t, func(t *testing.T, w *world) {
+		w.refuse = 1
+		w.assign("ngozi", hq)
+		synctest.Wait()
+		w.assign("tomas", hq)
+		synctest.Wait()
+		if len(w.delivered) != 1 || w.delivered[0][0].Data["firstName"] != "tomas" {
+			t.Errorf("delivered before the retry is due: %v", w.delivered)
+		}
+	})
+}
+
 func TestDroppedAndRepeatedCallbacks(t *testing.T) {
 	runs(t, func(t *testing.T, w *world) {
-		w.plan("callback", Fault{Kind: "drop"}, Fault{Kind: "error", When: "before"}, Fault{Kind: "error", When: "after"})
+		w.plan(
+			"callback",
+			Fault{Kind: "drop"},
+			Fault{Kind: "error", When: "before"},
+			Fault{Kind: "error", When: "after"},
+		)
 		w.assign("ngozi", hq)
 		w.assign("tomas", hq)
 		pass(time.Minute)

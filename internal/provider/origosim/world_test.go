@@ -27,7 +27,7 @@ type world struct {
 	t *testing.T
 	*Sim
 
-	mu        sync.Mutex
+	around    sync.Mutex // guards what follows
 	offset    time.Duration
 	disk      []byte
 	saveErr   error
@@ -41,7 +41,8 @@ type world struct {
 func newWorld(t *testing.T, switches ...func(*Switches)) *world {
 	w := &world{t: t, faults: map[string][]Fault{}}
 	w.restart(switches...)
-	if err := w.Seed(SeedPartNumber{hq, "HQ H10301 FC42", "H10301", "42", 56, 5}, SeedPartNumber{labs, "Labs H10304", "H10304", "7", 56, 5}); err != nil {
+	if err := w.Seed(SeedPartNumber{hq, "HQ H10301 FC42", "H10301", "42", 56, 5},
+		SeedPartNumber{labs, "Labs H10304", "H10304", "7", 56, 5}); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -50,22 +51,29 @@ func newWorld(t *testing.T, switches ...func(*Switches)) *world {
 // restart kills the simulator and starts another from what was saved.
 func (w *world) restart(switches ...func(*Switches)) {
 	opts := Options{
-		Account: "acme-origo", OrganizationID: "1003233", ClientID: "1003233-OSRV1", ClientSecret: "swordfish", ApplicationID: "APP",
+		Account: "acme-origo", OrganizationID: "1003233", ClientID: "1003233-OSRV1", ClientSecret: "swordfish",
+		ApplicationID: "APP",
 		Now: func() time.Time {
-			w.mu.Lock()
-			defer w.mu.Unlock()
+			w.around.Lock()
+			defer w.around.Unlock()
 			return time.Now().Add(w.offset)
 		},
-		Load: func() ([]byte, error) { return w.disk, nil },
-		Save: func(data []byte) error {
+		Load: func() ([]byte, error) { return slices.Clone(w.disk), nil },
+		Save: func(lines []byte) error {
 			if w.saveErr == nil {
-				w.disk = data
+				w.disk = append(w.disk, lines...)
+			}
+			return w.saveErr
+		},
+		Replace: func(journal []byte) error {
+			if w.saveErr == nil {
+				w.disk = slices.Clone(journal)
 			}
 			return w.saveErr
 		},
 		Fault: func(op string) (Fault, bool) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
+			w.around.Lock()
+			defer w.around.Unlock()
 			if len(w.faults[op]) == 0 {
 				return Fault{}, false
 			}
@@ -88,8 +96,8 @@ func (w *world) restart(switches ...func(*Switches)) {
 }
 
 func (w *world) receive(_ context.Context, body []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.around.Lock()
+	defer w.around.Unlock()
 	if w.refuse > 0 {
 		w.refuse--
 		return fmt.Errorf("503")
@@ -104,15 +112,15 @@ func (w *world) receive(_ context.Context, body []byte) error {
 
 func (w *world) advance(d time.Duration) {
 	w.t.Helper()
-	w.mu.Lock()
+	w.around.Lock()
 	w.offset += d
-	w.mu.Unlock()
+	w.around.Unlock()
 	w.ok(w.Tick())
 }
 
 func (w *world) plan(op string, faults ...Fault) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.around.Lock()
+	defer w.around.Unlock()
 	w.faults[op] = faults
 }
 
@@ -204,7 +212,15 @@ func tokenRequest(form string) *http.Request {
 }
 
 func (w *world) newToken() string {
-	a := w.do(tokenRequest(url.Values{"grant_type": {"client_credentials"}, "client_id": {"1003233-OSRV1"}, "client_secret": {"swordfish"}}.Encode()))
+	a := w.do(
+		tokenRequest(
+			url.Values{
+				"grant_type":    {"client_credentials"},
+				"client_id":     {"1003233-OSRV1"},
+				"client_secret": {"swordfish"},
+			}.Encode(),
+		),
+	)
 	return a.body["access_token"].(string)
 }
 
@@ -212,8 +228,10 @@ func (w *world) newToken() string {
 func person(name, partNumber string) map[string]any {
 	body := map[string]any{
 		"schemas": []string{urn + "UserAction", userSchema}, "externalId": "E-" + name,
-		"name":   map[string]any{"familyName": "Okafor", "givenName": name},
-		"emails": []any{map[string]any{"value": name + "@example.com"}}, "meta": map[string]any{"resourceType": "PACSUser"},
+		"name": map[string]any{"familyName": "Okafor", "givenName": name},
+		"emails": []any{
+			map[string]any{"value": name + "@example.com"},
+		}, "meta": map[string]any{"resourceType": "PACSUser"},
 	}
 	if partNumber != "" {
 		body[urn+"UserAction"] = invitationFor(partNumber)
@@ -222,7 +240,13 @@ func person(name, partNumber string) map[string]any {
 }
 
 func invitationFor(partNumber string) map[string]any {
-	return map[string]any{"createInvitationCode": "Y", "sendInvitationEmail": "N", "assignCredential": "Y", "partNumber": partNumber, "credential": ""}
+	return map[string]any{
+		"createInvitationCode": "Y",
+		"sendInvitationEmail":  "N",
+		"assignCredential":     "Y",
+		"partNumber":           partNumber,
+		"credential":           "",
+	}
 }
 
 // invited is what mobilecred remembers of an assignment.
@@ -250,7 +274,8 @@ func (w *world) invited(userID int64, a answer) invited {
 		invitation: int64(a.at(w.t, urn+"UserInvitation", 0, "id").(float64)),
 		code:       a.at(w.t, urn+"UserInvitation", 0, "invitationCode").(string),
 		credential: int64(a.at(w.t, urn+"Credential", 0, "id").(float64)),
-		mobileID:   a.at(w.t, urn+"Credential", 0, "partNumber").(string) + ":" + a.at(w.t, urn+"Credential", 0, "cardNumber").(string),
+		mobileID: a.at(w.t, urn+"Credential", 0, "partNumber").(string) + ":" +
+			a.at(w.t, urn+"Credential", 0, "cardNumber").(string),
 	}
 }
 

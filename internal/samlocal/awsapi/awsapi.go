@@ -56,8 +56,8 @@ func failure(status int, code, message string) answer {
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The SDK drops connections, and larger replies with them, when a server
-	// answers before the transport is through with the request.
+	// The SDK drops connections, and larger replies with them, when a server answers before the transport is through
+	// with the request: nothing is answered before the whole body is read, see also write.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -74,7 +74,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost && r.URL.Path == "/v2/email/outbound-emails":
 		s.faulty(w, r, "ses", "send", func() answer { return s.sendEmail(body) })
 	default:
-		s.write(w, failure(http.StatusBadRequest, "UnknownOperationException", "not served on a laptop: "+r.Method+" "+r.URL.Path+" "+target))
+		s.write(w, failure(http.StatusBadRequest, "UnknownOperationException", "not served on a laptop: "+r.Method+" "+
+			r.URL.Path+" "+target))
 	}
 }
 
@@ -113,7 +114,8 @@ func throttled(service, op string) answer {
 	case service == "events":
 		return failure(http.StatusBadRequest, "ThrottlingException", "Rate exceeded")
 	case op == "transact":
-		return failure(http.StatusBadRequest, "com.amazonaws.dynamodb.v20120810#ThrottlingException", "Throughput exceeds the current capacity of your table or index.")
+		return failure(http.StatusBadRequest, "com.amazonaws.dynamodb.v20120810#ThrottlingException",
+			"Throughput exceeds the current capacity of your table or index.")
 	}
 	return failure(http.StatusBadRequest, "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
 		"The level of configured provisioned throughput for the table was exceeded.")
@@ -126,11 +128,11 @@ func broken(service string) answer {
 	case "events":
 		return failure(http.StatusInternalServerError, "InternalException", "Internal failure")
 	}
-	return failure(http.StatusInternalServerError, "com.amazonaws.dynamodb.v20120810#InternalServerError", "Internal server error")
+	return failure(http.StatusInternalServerError, "com.amazonaws.dynamodb.v20120810#InternalServerError",
+		"Internal server error")
 }
 
 func (s *Server) write(w http.ResponseWriter, a answer) {
-	time.Sleep(time.Millisecond) // see ServeHTTP
 	for name, values := range a.header {
 		w.Header()[name] = values
 	}
@@ -142,7 +144,8 @@ func (s *Server) write(w http.ResponseWriter, a answer) {
 // dynamoOps are the calls that faults can name.
 var dynamoOps = map[string]string{
 	"GetItem": "read", "BatchGetItem": "read", "Query": "read", "Scan": "read", "TransactGetItems": "read",
-	"PutItem": "put", "UpdateItem": "put", "DeleteItem": "put", "BatchWriteItem": "put", "TransactWriteItems": "transact",
+	"PutItem": "put", "UpdateItem": "put", "DeleteItem": "put", "BatchWriteItem": "put",
+	"TransactWriteItems": "transact",
 }
 
 var engine = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}}
@@ -183,7 +186,8 @@ func (s *Server) putEvents(body []byte) answer {
 		return failure(http.StatusBadRequest, "ValidationException",
 			"1 validation error detected: Value at 'entries' failed to satisfy constraint: Member must have length between 1 and 10")
 	case size > 256<<10:
-		return failure(http.StatusBadRequest, "ValidationException", "Total size of the entries in the request is over the limit.")
+		return failure(http.StatusBadRequest, "ValidationException",
+			"Total size of the entries in the request is over the limit.")
 	}
 	out := s.Bus.Put(in.Entries)
 	failed := 0
@@ -192,7 +196,8 @@ func (s *Server) putEvents(body []byte) answer {
 			failed++
 		}
 	}
-	return jsonAnswer(http.StatusOK, "application/x-amz-json-1.1", map[string]any{"FailedEntryCount": failed, "Entries": out})
+	return jsonAnswer(http.StatusOK, "application/x-amz-json-1.1",
+		map[string]any{"FailedEntryCount": failed, "Entries": out})
 }
 
 func (s *Server) secret(body []byte) answer {
@@ -203,10 +208,12 @@ func (s *Server) secret(body []byte) answer {
 	name := in.SecretID[strings.LastIndex(in.SecretID, ":")+1:]
 	value, ok := s.Secret(name)
 	if !ok {
-		return failure(http.StatusBadRequest, "ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
+		return failure(http.StatusBadRequest, "ResourceNotFoundException",
+			"Secrets Manager can't find the specified secret.")
 	}
 	return jsonAnswer(http.StatusOK, "application/x-amz-json-1.1", map[string]any{
-		"ARN":  "arn:" + template.Partition + ":secretsmanager:" + template.Region + ":" + template.AccountID + ":secret:" + name + "-local0",
+		"ARN": "arn:" + template.Partition + ":secretsmanager:" + template.Region + ":" + template.AccountID +
+			":secret:" + name + "-local0",
 		"Name": name, "SecretString": value, "VersionId": "local", "VersionStages": []string{"AWSCURRENT"},
 	})
 }
@@ -232,7 +239,8 @@ func (s *Server) sendEmail(body []byte) answer {
 	}
 	if !strings.EqualFold(from.Address, s.Verified) {
 		return failure(http.StatusBadRequest, "MessageRejected",
-			"Email address is not verified. The following identities failed the check in region "+strings.ToUpper(template.Region)+": "+from.Address)
+			"Email address is not verified. The following identities failed the check in region "+
+				strings.ToUpper(template.Region)+": "+from.Address)
 	}
 	to := append(append(in.Destination.ToAddresses, in.Destination.CcAddresses...), in.Destination.BccAddresses...)
 	if len(to) == 0 {
@@ -245,7 +253,8 @@ func (s *Server) sendEmail(body []byte) answer {
 	}
 	simple := in.Content.Simple
 	id, err := s.DB.Add(mails, Mail{
-		From: in.FromEmailAddress, To: strings.Join(to, ", "), ReplyTo: strings.Join(in.ReplyToAddresses, ", "), At: s.Now().UTC(),
+		From: in.FromEmailAddress, To: strings.Join(to, ", "), ReplyTo: strings.Join(in.ReplyToAddresses, ", "),
+		At:      s.Now().UTC(),
 		Subject: simple.Subject.Data, HTML: simple.Body.HTML.Data, Text: simple.Body.Text.Data,
 	})
 	if err != nil {

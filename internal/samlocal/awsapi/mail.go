@@ -2,7 +2,6 @@ package awsapi
 
 import (
 	"regexp"
-	"slices"
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/samlocal/state"
@@ -10,8 +9,7 @@ import (
 
 const mails = "mails"
 
-// Mail is one mail that was sent. Code and Link are what its text offers the
-// holder; empty when it offers none.
+// Mail is one mail that was sent. Code and Link are the first of each in its text, empty if there is none.
 type Mail struct {
 	ID      string    `json:"id"`
 	From    string    `json:"from"`
@@ -25,18 +23,30 @@ type Mail struct {
 	Link    string    `json:"link"`
 }
 
-var (
-	code = regexp.MustCompile(`\b[A-Z0-9]{4}(?:-[A-Z0-9]{4}){3}\b`)
-	link = regexp.MustCompile(`https?://[^\s<>"]+`)
-)
+var link = regexp.MustCompile(`https?://[^\s<>"]+`)
 
-// Mails returns every mail, newest first; never nil.
-func Mails(db *state.DB) ([]Mail, error) {
-	entries, err := state.List[Mail](db, mails)
+// Mails returns every mail, newest first; never nil. code says what a code looks like, nil for none.
+func Mails(db *state.DB, code *regexp.Regexp) ([]Mail, error) {
+	all, err := db.Added(mails)
+	if err != nil {
+		return nil, err
+	}
+	return Newest(db, code, all)
+}
+
+// Count returns how many mails there are.
+func Count(db *state.DB) (int, error) { return db.Added(mails) }
+
+// Newest is Mails, but for n mails at most.
+func Newest(db *state.DB, code *regexp.Regexp, n int) ([]Mail, error) {
+	entries, err := state.Newest(db, mails, n, func(Mail) bool { return true }, nil)
 	out := []Mail{}
-	for _, e := range slices.Backward(entries) {
+	for _, e := range entries {
 		m := e.Value
-		m.ID, m.Code, m.Link = e.Key, code.FindString(m.Text), link.FindString(m.Text)
+		m.ID, m.Link = e.Key, link.FindString(m.Text)
+		if code != nil {
+			m.Code = code.FindString(m.Text)
+		}
 		out = append(out, m)
 	}
 	return out, err

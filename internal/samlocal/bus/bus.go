@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -147,6 +148,31 @@ func (b *Bus) Events(name string) ([]Envelope, error) {
 		if e.Value.Bus == name {
 			out = append(out, e.Value.Event)
 		}
+	}
+	return out, err
+}
+
+// Newest returns the envelopes that crossed a bus last, n at most, the last first; never nil.
+func (b *Bus) Newest(name string, n int) ([]Envelope, error) {
+	entries, err := state.Newest(b.queue.db, events, n, func(c crossed) bool { return c.Bus == name }, nil)
+	out := []Envelope{}
+	for _, e := range entries {
+		out = append(out, e.Value.Event)
+	}
+	return out, err
+}
+
+// After returns the envelopes that crossed a bus after the one with the id, or all if it is not known, oldest first;
+// never nil.
+func (b *Bus) After(name, id string) ([]Envelope, error) {
+	found := false
+	entries, err := state.Newest(b.queue.db, events, math.MaxInt, func(c crossed) bool {
+		found = found || c.Event.ID == id
+		return c.Bus == name && !found
+	}, func(crossed) bool { return found })
+	out := []Envelope{}
+	for _, e := range slices.Backward(entries) {
+		out = append(out, e.Value.Event)
 	}
 	return out, err
 }

@@ -33,7 +33,12 @@ type rig struct {
 }
 
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, dir: t.TempDir(), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), moved: make(chan struct{}, 1000)}
+	r := &rig{
+		t:     t,
+		dir:   t.TempDir(),
+		now:   time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		moved: make(chan struct{}, 1000),
+	}
 	r.fn = &template.Function{LogicalID: "F", ARN: "arn:F",
 		Async: template.Async{MaxRetries: 2, MaxAge: time.Hour, OnFailure: "Failed"},
 		Rules: []template.Rule{{Bus: "mine", Pattern: map[string]any{"source": []any{"s"}}}}}
@@ -148,7 +153,9 @@ func TestAnEventReachesTheFunctionsWhoseRuleMatches(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.got[0]), &e); err != nil {
 		t.Fatal(err)
 	}
-	if e.Version != "0" || e.Source != "s" || e.DetailType != "d" || string(e.Detail) != `{"a":1}` || e.Time != "2026-01-01T00:00:00Z" || e.Resources == nil {
+	if e.Version != "0" || e.Source != "s" || e.DetailType != "d" || string(e.Detail) != `{"a":1}` ||
+		e.Time != "2026-01-01T00:00:00Z" ||
+		e.Resources == nil {
 		t.Errorf("got %+v", e)
 	}
 	for name, want := range map[string]int{"mine": 2, "default": 1} {
@@ -163,7 +170,7 @@ func TestRefusedEntriesDoNotStopTheOthers(t *testing.T) {
 	bad := map[string]bus.Entry{
 		"InvalidArgument":                 {DetailType: "d", Detail: "{}"},
 		"MalformedDetail":                 {Source: "s", DetailType: "d", Detail: "[]"},
-		"ResourceNotFoundException":       {Source: "s", DetailType: "d", Detail: "{}", EventBusName: "nobody"},
+		"ResourceNotFoundException":       {Source: "s", DetailType: "d", Detail: "{}", EventBusName: "none"},
 		"NotAuthorizedForSourceException": {Source: "aws.s3", DetailType: "d", Detail: "{}"},
 	}
 	for code, e := range bad {
@@ -212,7 +219,8 @@ func TestAnExhaustedEventGoesToTheOnFailureDestination(t *testing.T) {
 				RequestContext struct{ ApproximateInvokeCount int }
 				RequestPayload bus.Envelope
 			}
-			if err := json.Unmarshal(text, &m); err != nil || m.RequestContext.ApproximateInvokeCount != 2 || m.RequestPayload.Source != "s" {
+			if err := json.Unmarshal(text, &m); err != nil || m.RequestContext.ApproximateInvokeCount != 2 ||
+				m.RequestPayload.Source != "s" {
 				t.Errorf("got %s %v", text, err)
 			}
 		})

@@ -87,7 +87,7 @@ func (q *Queue) Add(f *template.Function, payload []byte, failed int, last runti
 	return q.keep(nil, j)
 }
 
-// keep writes jobs, and whatever else belongs with them, in one transaction.
+// keep writes jobs, and what else belongs with them, in one transaction.
 func (q *Queue) keep(with func(*state.Tx) error, js ...*job) error {
 	keys := make([]string, len(js))
 	err := q.db.Write(func(tx *state.Tx) (err error) {
@@ -126,8 +126,9 @@ func (q *Queue) bury(tx *state.Tx, f *template.Function, j *job, last runtimeapi
 		"version": "1.0", "timestamp": now,
 		"requestContext": map[string]any{"requestId": last.RequestID, "functionArn": f.ARN + ":$LATEST",
 			"condition": "RetriesExhausted", "approximateInvokeCount": j.Attempts},
-		"requestPayload":  j.Payload,
-		"responseContext": map[string]any{"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+		"requestPayload": j.Payload,
+		"responseContext": map[string]any{"statusCode": 200, "executedVersion": "$LATEST",
+			"functionError": "Unhandled"},
 		"responsePayload": json.RawMessage(last.Payload),
 	}})
 	return err
@@ -214,9 +215,10 @@ func (q *Queue) attempt(ctx context.Context, key string, j *job) {
 	if ctx.Err() != nil {
 		return // it may have been cut short by our own end: the next run repeats it
 	}
-	done := *j
+	var done job
 	again := false
 	err := q.db.Write(func(tx *state.Tx) error {
+		done, again = *j, false
 		if !r.Failed {
 			return tx.Delete(jobs, key)
 		}

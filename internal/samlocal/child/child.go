@@ -61,8 +61,8 @@ func guarded() (int, error) {
 		w.Close()
 		return 0, fmt.Errorf("guard of child processes: %w", err)
 	}
-	// Nobody closes w before the guard has ended; the kernel does when this
-	// process ends. Should the guard itself be killed, the next child gets a
+	// w stays open until the guard has ended or this process does, when the
+	// kernel closes it. Should the guard itself be killed, the next child gets a
 	// new one.
 	go func() {
 		_ = cmd.Wait()

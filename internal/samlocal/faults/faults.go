@@ -1,6 +1,5 @@
-// Package faults holds the bad weather somebody ordered: which of the next
-// calls to a service shall fail, and how. Faults not yet spent survive a
-// restart.
+// Package faults holds the bad weather that was ordered: which of the next calls to a service shall fail, and how.
+// Faults not yet spent survive a restart.
 //
 // What a failing call looks like belongs to the service that is asked.
 package faults
@@ -18,13 +17,13 @@ import (
 
 const bucket = "faults"
 
-// Callback is the operation a fault of kind drop applies to: a webhook call
-// that the provider does not make. No other kind applies to it.
+// Callback is the operation a fault of kind drop applies to: a webhook call that a service does not make. No other kind
+// applies to it.
 const Callback = "callback"
 
 // Fault is one order. The JSON is that of POST /faults.
 type Fault struct {
-	Service string `json:"service"`        // ses origo dynamodb events
+	Service string `json:"service"`        // ses dynamodb events, and the caller's own
 	Op      string `json:"op,omitempty"`   // empty = any
 	Kind    string `json:"kind"`           // error timeout throttle drop
 	When    string `json:"when,omitempty"` // before after; default before
@@ -35,27 +34,45 @@ type Fault struct {
 // Hold is HoldMs as a duration.
 func (f Fault) Hold() time.Duration { return time.Duration(f.HoldMs) * time.Millisecond }
 
-var ops = map[string][]string{
-	"ses":      {"send"},
-	"origo":    {"token", "search", "read", "reserve", "cancel", "revoke", "photo", "stock", "feed"},
-	"dynamodb": {"read", "put", "transact"},
-	"events":   {"publish"},
+// Service is something whose calls can be made to fail.
+type Service struct {
+	Name      string
+	Ops       []string
+	Callbacks bool // it calls webhooks, and kind drop loses such a call
 }
 
-func (f *Fault) check() error {
-	known, ok := ops[f.Service]
-	switch {
-	case !ok:
-		return errors.New("service must be ses, origo, dynamodb or events")
-	case f.Kind == "drop":
-		if f.Service != "origo" {
-			return errors.New("only origo's webhooks can be dropped")
+var (
+	mail   = Service{Name: "ses", Ops: []string{"send"}}
+	engine = Service{Name: "dynamodb", Ops: []string{"read", "put", "transact"}}
+	events = Service{Name: "events", Ops: []string{"publish"}}
+)
+
+func (fs *Faults) check(f *Fault) error {
+	var known *Service
+	var names, dropping []string
+	for i, s := range fs.services {
+		names = append(names, s.Name)
+		if s.Callbacks {
+			dropping = append(dropping, s.Name)
 		}
+		if s.Name == f.Service {
+			known = &fs.services[i]
+		}
+	}
+	switch {
+	case known == nil:
+		last := len(names) - 1
+		return errors.New("service must be " + strings.Join(names[:last], ", ") + " or " + names[last])
+	case f.Kind == "drop" && !known.Callbacks && dropping == nil:
+		return errors.New("no service makes calls that can be dropped")
+	case f.Kind == "drop" && !known.Callbacks:
+		return errors.New("only " + strings.Join(dropping, "'s and ") + "'s webhooks can be dropped")
+	case f.Kind == "drop":
 		f.Op = Callback
 	case !slices.Contains([]string{"error", "timeout", "throttle"}, f.Kind):
 		return errors.New("kind must be error, timeout, throttle or drop")
-	case f.Op != "" && !slices.Contains(known, f.Op):
-		return fmt.Errorf("op of %s must be one of: %s", f.Service, strings.Join(known, " "))
+	case f.Op != "" && !slices.Contains(known.Ops, f.Op):
+		return fmt.Errorf("op of %s must be one of: %s", f.Service, strings.Join(known.Ops, " "))
 	}
 	if f.When == "" {
 		f.When = "before"
@@ -71,30 +88,53 @@ func (f *Fault) check() error {
 
 // Faults is the list of orders.
 type Faults struct {
-	mu sync.Mutex
-	db *state.DB
+	services []Service
+	db       *state.DB
+
+	mu      sync.Mutex
+	read    bool                 // orders are what the database holds
+	pending []state.Entry[Fault] // oldest first
 }
 
-// New returns the orders kept in db.
-func New(db *state.DB) *Faults { return &Faults{db: db} }
+// New returns the orders kept in db, for the services that every world has and those of the caller.
+func New(db *state.DB, own ...Service) *Faults {
+	return &Faults{db: db, services: slices.Concat([]Service{mail}, own, []Service{engine, events})}
+}
+
+// ordersLocked reads the database once: every call to a service asks.
+func (fs *Faults) ordersLocked() (err error) {
+	if !fs.read {
+		fs.pending, err = state.List[Fault](fs.db, bucket)
+		fs.read = err == nil
+	}
+	return err
+}
 
 // Add checks an order, fills in its defaults and keeps it. The error says what
 // is wrong with the order.
 func (fs *Faults) Add(f Fault) (Fault, error) {
-	if err := f.check(); err != nil {
+	if err := fs.check(&f); err != nil {
 		return f, err
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	_, err := fs.db.Add(bucket, f)
+	if err := fs.ordersLocked(); err != nil {
+		return f, err
+	}
+	key, err := fs.db.Add(bucket, f)
+	if err == nil {
+		fs.pending = append(fs.pending, state.Entry[Fault]{Key: key, Value: f})
+	}
 	return f, err
 }
 
 // List returns the orders not spent, oldest first; never nil.
 func (fs *Faults) List() ([]Fault, error) {
-	entries, err := state.List[Fault](fs.db, bucket)
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	err := fs.ordersLocked()
 	out := []Fault{}
-	for _, e := range entries {
+	for _, e := range fs.pending {
 		out = append(out, e.Value)
 	}
 	return out, err
@@ -104,40 +144,48 @@ func (fs *Faults) List() ([]Fault, error) {
 func (fs *Faults) Clear() error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	entries, err := state.List[Fault](fs.db, bucket)
-	if err != nil {
+	if err := fs.ordersLocked(); err != nil {
 		return err
 	}
-	return fs.db.Write(func(tx *state.Tx) error {
-		for _, e := range entries {
+	err := fs.db.Write(func(tx *state.Tx) error {
+		for _, e := range fs.pending {
 			if err := tx.Delete(bucket, e.Key); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	if err == nil {
+		fs.pending = nil
+	}
+	return err
 }
 
 // Take spends one call of the oldest order that applies to service and op.
 func (fs *Faults) Take(service, op string) (Fault, bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	entries, err := state.List[Fault](fs.db, bucket)
-	if err != nil {
+	if fs.ordersLocked() != nil {
 		return Fault{}, false
 	}
-	for _, e := range entries {
+	for i, e := range fs.pending {
 		f := e.Value
 		if f.Service != service || f.Op != op && (f.Op != "" || op == Callback) {
 			continue
 		}
 		rest := f
-		if rest.Count--; rest.Count == 0 {
-			err = fs.db.Delete(bucket, e.Key)
-		} else {
-			err = fs.db.Put(bucket, e.Key, rest)
+		if rest.Count--; rest.Count > 0 {
+			if fs.db.Put(bucket, e.Key, rest) != nil {
+				return Fault{}, false
+			}
+			fs.pending[i].Value = rest
+			return f, true
 		}
-		return f, err == nil
+		if fs.db.Delete(bucket, e.Key) != nil {
+			return Fault{}, false
+		}
+		fs.pending = slices.Delete(fs.pending, i, i+1)
+		return f, true
 	}
 	return Fault{}, false
 }

@@ -15,7 +15,7 @@ func open(t *testing.T, dir string) (*faults.Faults, *state.DB) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	return faults.New(db), db
+	return faults.New(db, faults.Service{Name: "shop", Ops: []string{"search", "read", "reserve"}, Callbacks: true}), db
 }
 
 func TestOrdersAreSpentCallByCallAndSurviveARestart(t *testing.T) {
@@ -23,8 +23,8 @@ func TestOrdersAreSpentCallByCallAndSurviveARestart(t *testing.T) {
 	fs, db := open(t, dir)
 	for _, f := range []faults.Fault{
 		{Service: "ses", Kind: "throttle", Count: 2},
-		{Service: "origo", Op: "reserve", Kind: "timeout", When: "after", HoldMs: 5},
-		{Service: "origo", Kind: "drop"},
+		{Service: "shop", Op: "reserve", Kind: "timeout", When: "after", HoldMs: 5},
+		{Service: "shop", Kind: "drop"},
 	} {
 		if _, err := fs.Add(f); err != nil {
 			t.Fatal(err)
@@ -37,27 +37,27 @@ func TestOrdersAreSpentCallByCallAndSurviveARestart(t *testing.T) {
 			t.Errorf("%s %s: got %q, want %q", service, op, got, want)
 		}
 	}
-	take("origo", "search", "")
+	take("shop", "search", "")
 	take("ses", "send", "throttlebefore")
 	db.Close()
 	fs, _ = open(t, dir)
 	take("ses", "send", "throttlebefore")
 	take("ses", "send", "")
-	take("origo", faults.Callback, "dropbefore")
-	take("origo", faults.Callback, "")
-	take("origo", "reserve", "timeoutafter")
+	take("shop", faults.Callback, "dropbefore")
+	take("shop", faults.Callback, "")
+	take("shop", "reserve", "timeoutafter")
 
-	if _, err := fs.Add(faults.Fault{Service: "origo", Kind: "error"}); err != nil {
+	if _, err := fs.Add(faults.Fault{Service: "shop", Kind: "error"}); err != nil {
 		t.Fatal(err)
 	}
-	take("origo", faults.Callback, "")
+	take("shop", faults.Callback, "")
 	if list, err := fs.List(); len(list) != 1 || err != nil {
 		t.Errorf("got %v %v", list, err)
 	}
 	if err := fs.Clear(); err != nil {
 		t.Fatal(err)
 	}
-	take("origo", "read", "")
+	take("shop", "read", "")
 }
 
 func TestOrdersThatMeanNothingAreRefused(t *testing.T) {

@@ -147,7 +147,8 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, route *route, pa
 			return
 		}
 		if !permits(claims, route.Scopes) {
-			w.Header().Set("WWW-Authenticate", `Bearer scope="`+strings.Join(route.Scopes, " ")+`" error="insufficient_scope"`)
+			w.Header().Set("WWW-Authenticate", `Bearer scope="`+strings.Join(route.Scopes, " ")+
+				`" error="insufficient_scope"`)
 			refuse(w, http.StatusForbidden, "Forbidden")
 			return
 		}
@@ -183,7 +184,8 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, route *route, pa
 }
 
 // event is the request in payload format 2.0.
-func event(r *http.Request, route *route, params map[string]string, body []byte, authorizer any, id string) map[string]any {
+func event(r *http.Request, route *route, params map[string]string, body []byte, authorizer any,
+	id string) map[string]any {
 	headers := map[string]string{"host": r.Host, "x-forwarded-proto": "http"}
 	for name, values := range r.Header {
 		if name != "Cookie" {
@@ -200,7 +202,8 @@ func event(r *http.Request, route *route, params map[string]string, body []byte,
 	now := time.Now().UTC()
 	request := map[string]any{
 		"accountId": template.AccountID, "apiId": apiID, "domainName": domain, "domainPrefix": apiID,
-		"http":      map[string]any{"method": r.Method, "path": rawPath, "protocol": r.Proto, "sourceIp": source, "userAgent": r.UserAgent()},
+		"http": map[string]any{"method": r.Method, "path": rawPath, "protocol": r.Proto, "sourceIp": source,
+			"userAgent": r.UserAgent()},
 		"requestId": id, "routeKey": routeKey, "stage": "$default",
 		"time": now.Format("02/Jan/2006:15:04:05 -0700"), "timeEpoch": now.UnixMilli(),
 	}

@@ -60,7 +60,11 @@ func do(t *testing.T, r *http.Request) (status int, body string, h http.Header) 
 }
 
 func TestTheEventIsPayloadFormat2(t *testing.T) {
-	s, i, got := api(t, template.Route{Method: "POST", Path: "/v1/holders/{holderId}/x", Authorized: true, Scopes: []string{"a", "b"}}, `{"statusCode":200}`)
+	s, i, got := api(
+		t,
+		template.Route{Method: "POST", Path: "/v1/holders/{holderId}/x", Authorized: true, Scopes: []string{"a", "b"}},
+		`{"statusCode":200}`,
+	)
 	token, err := i.Token("portal", "b c")
 	if err != nil {
 		t.Fatal(err)
@@ -137,12 +141,24 @@ func TestAnswers(t *testing.T) {
 		status       int
 		body, kind   string
 	}{
-		{"plain", `{"statusCode":201,"headers":{"content-type":"application/json","X-A":"b"},"body":"{}"}`, 201, "{}", "application/json"},
+		{
+			"plain",
+			`{"statusCode":201,"headers":{"content-type":"application/json","X-A":"b"},"body":"{}"}`,
+			201,
+			"{}",
+			"application/json",
+		},
 		{"base64", `{"statusCode":200,"body":"aGk=","isBase64Encoded":true}`, 200, "hi", "text/plain;charset=UTF-8"},
 		{"no content", `{"statusCode":204}`, 204, "", ""},
 		{"inferred", `{"a":1}`, 200, `{"a":1}`, "application/json"},
 		{"inferred text", `"hello"`, 200, `"hello"`, "application/json"},
-		{"bad base64", `{"statusCode":200,"body":"?","isBase64Encoded":true}`, 500, `{"message":"Internal Server Error"}` + "\n", "application/json"},
+		{
+			"bad base64",
+			`{"statusCode":200,"body":"?","isBase64Encoded":true}`,
+			500,
+			`{"message":"Internal Server Error"}` + "\n",
+			"application/json",
+		},
 		{"bad status", `{"statusCode":42}`, 500, `{"message":"Internal Server Error"}` + "\n", "application/json"},
 		{"failure", "", 500, `{"message":"Internal Server Error"}` + "\n", "application/json"},
 	}
@@ -183,7 +199,12 @@ func TestRoutesAndRefusals(t *testing.T) {
 	wrongScope, _ := i.Token("x", "write")
 	foreign, _ := newIssuer(t).Token("x", "read")
 	sign := func(method jwt.SigningMethod, key any, change func(jwt.MapClaims)) string {
-		c := jwt.MapClaims{"iss": "http://issuer", "aud": "us", "scope": "read", "exp": time.Now().Add(time.Hour).Unix()}
+		c := jwt.MapClaims{
+			"iss":   "http://issuer",
+			"aud":   "us",
+			"scope": "read",
+			"exp":   time.Now().Add(time.Hour).Unix(),
+		}
 		change(c)
 		tk := jwt.NewWithClaims(method, c)
 		tk.Header["kid"] = i.kid
@@ -213,12 +234,54 @@ func TestRoutesAndRefusals(t *testing.T) {
 		{"nonsense", "GET", "/scoped", "Bearer x.y.z", 401, "Unauthorized"},
 		{"other key", "GET", "/scoped", "Bearer " + foreign, 401, "Unauthorized"},
 		{"wrong scope", "GET", "/scoped", "Bearer " + wrongScope, 403, "Forbidden"},
-		{"expired", "GET", "/scoped", "Bearer " + sign(jwt.SigningMethodRS256, i.key, func(c jwt.MapClaims) { c["exp"] = 1 }), 401, "Unauthorized"},
-		{"without end", "GET", "/scoped", "Bearer " + sign(jwt.SigningMethodRS256, i.key, func(c jwt.MapClaims) { delete(c, "exp") }), 401, "Unauthorized"},
-		{"other audience", "GET", "/scoped", "Bearer " + sign(jwt.SigningMethodRS256, i.key, func(c jwt.MapClaims) { c["aud"] = "them" }), 401, "Unauthorized"},
-		{"other issuer", "GET", "/scoped", "Bearer " + sign(jwt.SigningMethodRS256, i.key, func(c jwt.MapClaims) { c["iss"] = "http://them" }), 401, "Unauthorized"},
-		{"unsigned", "GET", "/scoped", "Bearer " + sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nothing), 401, "Unauthorized"},
-		{"signed with the public key", "GET", "/scoped", "Bearer " + sign(jwt.SigningMethodHS256, i.key.N.Bytes(), nothing), 401, "Unauthorized"},
+		{
+			"expired",
+			"GET",
+			"/scoped",
+			"Bearer " + sign(jwt.SigningMethodRS256, i.key, func(c jwt.MapClaims) { c["exp"] = 1 }),
+			401,
+			"Unauthorized",
+		},
+		{
+			"without end",
+			"GET",
+			"/scoped",
+			"Bearer " + sign(jwt.SigningMethodRS256, i.key, func(c jwt.MapClaims) { delete(c, "exp") }),
+			401,
+			"Unauthorized",
+		},
+		{
+			"other audience",
+			"GET",
+			"/scoped",
+			"Bearer " + sign(jwt.SigningMethodRS256, i.key, func(c jwt.MapClaims) { c["aud"] = "them" }),
+			401,
+			"Unauthorized",
+		},
+		{
+			"other issuer",
+			"GET",
+			"/scoped",
+			"Bearer " + sign(jwt.SigningMethodRS256, i.key, func(c jwt.MapClaims) { c["iss"] = "http://them" }),
+			401,
+			"Unauthorized",
+		},
+		{
+			"unsigned",
+			"GET",
+			"/scoped",
+			"Bearer " + sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nothing),
+			401,
+			"Unauthorized",
+		},
+		{
+			"signed with the public key",
+			"GET",
+			"/scoped",
+			"Bearer " + sign(jwt.SigningMethodHS256, i.key.N.Bytes(), nothing),
+			401,
+			"Unauthorized",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ type Config struct {
 	Env         []string
 	Timeout     time.Duration
 	Concurrency int               // processes at most; further invocations wait
+	IdleAfter   time.Duration     // a process that has waited so long for work is ended; 0 = never
 	Log         func(line string) // called for each line the processes print, concurrently
 }
 
@@ -60,14 +62,15 @@ type Result struct {
 	Failed  bool
 }
 
-// New returns a function; its first process starts with its first invocation.
+// New returns a function. There are as many processes as there were invocations at a time: the first starts with the
+// first invocation, another when one arrives while all are busy.
 func New(cfg Config) *Function {
 	return &Function{cfg: cfg, slots: make(chan struct{}, cfg.Concurrency), all: map[*instance]bool{}}
 }
 
 // Invoke runs the function once and returns when it has answered, failed, or
-// used up its time. Nobody else can cut it short: a caller who went away does
-// not stop an invocation on AWS either.
+// used up its time. A caller who goes away does not stop it,
+// on AWS neither.
 func (f *Function) Invoke(payload []byte) Result {
 	f.slots <- struct{}{}
 	defer func() { <-f.slots }()
@@ -110,6 +113,9 @@ func (f *Function) take() (inst *instance, fresh bool, err error) {
 	if n := len(f.idle); n > 0 {
 		inst = f.idle[n-1]
 		f.idle = f.idle[:n-1]
+		if inst.expiry != nil {
+			inst.expiry.Stop()
+		}
 		return inst, false, nil
 	}
 	inst, err = f.start()
@@ -134,6 +140,7 @@ type instance struct {
 	started time.Time
 	work    chan *invocation
 	exited  chan struct{}
+	expiry  *time.Timer // while it waits for work; guarded by the function's mu
 
 	mu      sync.Mutex
 	current *invocation
@@ -188,9 +195,27 @@ func (inst *instance) release() {
 	select {
 	case <-inst.exited:
 	default:
-		inst.f.mu.Lock()
-		inst.f.idle = append(inst.f.idle, inst)
-		inst.f.mu.Unlock()
+		f := inst.f
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.idle = append(f.idle, inst)
+		if f.cfg.IdleAfter > 0 {
+			inst.expiry = time.AfterFunc(f.cfg.IdleAfter, inst.expire)
+		}
+	}
+}
+
+// expire ends the process if it is still waiting for work.
+func (inst *instance) expire() {
+	f := inst.f
+	f.mu.Lock()
+	i := slices.Index(f.idle, inst)
+	if i >= 0 {
+		f.idle = slices.Delete(f.idle, i, i+1)
+	}
+	f.mu.Unlock()
+	if i >= 0 {
+		inst.kill()
 	}
 }
 
@@ -202,10 +227,12 @@ func (inst *instance) run(inv *invocation) (r Result, taken bool) {
 	select {
 	case inst.work <- inv:
 	case <-inst.exited:
-		return failure(inv.id, "Runtime.ExitError", "RequestId: "+inv.id+" Error: Runtime exited: "+inst.cmd.ProcessState.String()), false
+		return failure(inv.id, "Runtime.ExitError", "RequestId: "+inv.id+" Error: Runtime exited: "+
+			inst.cmd.ProcessState.String()), false
 	case <-starting.C:
 		inst.kill()
-		return failure(inv.id, "Sandbox.Timedout", "RequestId: "+inv.id+" Error: the function did not ask for work"), true
+		return failure(inv.id, "Sandbox.Timedout", "RequestId: "+inv.id+" Error: the function did not ask for work"),
+			true
 	}
 	begun := time.Now()
 	limit := time.NewTimer(timeout)
@@ -217,13 +244,16 @@ func (inst *instance) run(inv *invocation) (r Result, taken bool) {
 		select {
 		case r = <-inv.answer:
 		default:
-			r = failure(inv.id, "Runtime.ExitError", "RequestId: "+inv.id+" Error: Runtime exited: "+inst.cmd.ProcessState.String())
+			r = failure(inv.id, "Runtime.ExitError", "RequestId: "+inv.id+" Error: Runtime exited: "+
+				inst.cmd.ProcessState.String())
 		}
 	case <-limit.C:
 		inst.kill()
-		r = failure(inv.id, "Sandbox.Timedout", fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", inv.id, timeout.Seconds()))
+		r = failure(inv.id, "Sandbox.Timedout",
+			fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", inv.id, timeout.Seconds()))
 	}
-	report := fmt.Sprintf("REPORT RequestId: %s Duration: %.2f ms", inv.id, float64(time.Since(begun).Microseconds())/1000)
+	report := fmt.Sprintf("REPORT RequestId: %s Duration: %.2f ms", inv.id,
+		float64(time.Since(begun).Microseconds())/1000)
 	inst.mu.Lock()
 	inst.current = nil
 	if inst.initMS > 0 {
@@ -274,7 +304,8 @@ func (inst *instance) response(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"errorType":"InvalidRequestID"}`, http.StatusBadRequest)
 		return
 	case len(body) > MaxPayload:
-		inv.deliver(failure(inv.id, "Function.ResponseSizeTooLarge", "Response payload size exceeded maximum allowed payload size (6291556 bytes)."))
+		inv.deliver(failure(inv.id, "Function.ResponseSizeTooLarge",
+			"Response payload size exceeded maximum allowed payload size (6291556 bytes)."))
 		http.Error(w, `{"errorType":"RequestEntityTooLarge"}`, http.StatusRequestEntityTooLarge)
 		return
 	}

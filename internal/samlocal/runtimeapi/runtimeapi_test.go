@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -104,7 +107,8 @@ func TestATimeoutKillsTheProcessAndTheNextInvocationWorks(t *testing.T) {
 func TestTheDeadlineIsTheTimeout(t *testing.T) {
 	f, _ := start(t, nil)
 	var got struct{ Left float64 }
-	if err := json.Unmarshal(f.Invoke([]byte(`{"do":"deadline"}`)).Payload, &got); err != nil || got.Left < 3 || got.Left > 5 {
+	if err := json.Unmarshal(f.Invoke([]byte(`{"do":"deadline"}`)).Payload, &got); err != nil || got.Left < 3 ||
+		got.Left > 5 {
 		t.Errorf("got %v %v, want a little under 5 s", got, err)
 	}
 }
@@ -146,5 +150,57 @@ func TestNoProgramAndAClosedFunctionAreErrors(t *testing.T) {
 	g.Close()
 	if r := g.Invoke([]byte(`{}`)); !r.Failed {
 		t.Errorf("got %s", r.Payload)
+	}
+}
+
+// pid is which process answered.
+func pid(t *testing.T, r runtimeapi.Result) string {
+	t.Helper()
+	var got struct{ PID int }
+	if err := json.Unmarshal(r.Payload, &got); err != nil || r.Failed || got.PID == 0 {
+		t.Fatalf("got %s", r.Payload)
+	}
+	return fmt.Sprint(got.PID)
+}
+
+func TestThereAreAsManyProcessesAsInvocationsAtATime(t *testing.T) {
+	f, _ := start(t, func(c *runtimeapi.Config) { c.Concurrency = 6 })
+	answers := make(chan runtimeapi.Result, 4)
+	dir := t.TempDir()
+	for range 4 {
+		go func() { answers <- f.Invoke(fmt.Appendf(nil, `{"do":"meet","at":%q,"all":4}`, dir)) }()
+	}
+	busy := map[string]bool{}
+	for range 4 {
+		busy[pid(t, <-answers)] = true
+	}
+	if len(busy) != 4 {
+		t.Errorf("%d processes for four invocations that waited for each other", len(busy))
+	}
+	for range 5 {
+		if p := pid(t, f.Invoke([]byte(`{"do":"pid"}`))); !busy[p] {
+			t.Error("another process was started while others were idle")
+		}
+	}
+}
+
+func TestAnIdleProcessIsEnded(t *testing.T) {
+	f, _ := start(t, func(c *runtimeapi.Config) { c.IdleAfter = time.Millisecond })
+	first := pid(t, f.Invoke([]byte(`{"do":"pid"}`)))
+	for begun := time.Now(); ; {
+		number, err := strconv.Atoi(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if syscall.Kill(number, 0) != nil {
+			break
+		}
+		if time.Since(begun) > 20*time.Second {
+			t.Fatal("it is still there")
+		}
+		runtime.Gosched()
+	}
+	if second := pid(t, f.Invoke([]byte(`{"do":"pid"}`))); second == first {
+		t.Error("the process that was ended answered")
 	}
 }

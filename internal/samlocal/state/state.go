@@ -9,14 +9,28 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// DB is the file. Every write is on disk when its method returns.
-type DB struct{ bolt *bbolt.DB }
+// DB is the file. Every write is on disk when its method returns; writes made at the same time go there together.
+type DB struct {
+	bolt *bbolt.DB
+
+	committing sync.Mutex // one transaction at a time; taken before mu
+	mu         sync.Mutex
+	waiting    []*write // for the next transaction
+}
+
+// write is one call of Write.
+type write struct {
+	f    func(*Tx) error
+	done bool
+	err  error
+}
 
 // ErrInUse says that another process has the directory open.
 var ErrInUse = errors.New("another run uses this directory")
@@ -34,7 +48,7 @@ func Open(dir string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	return &DB{bolt}, nil
+	return &DB{bolt: bolt}, nil
 }
 
 // Close ends the use of the file.
@@ -80,9 +94,50 @@ func (db *DB) Add(bucket string, v any) (key string, err error) {
 // Tx is one write of several values: all of them or none.
 type Tx struct{ bolt *bbolt.Tx }
 
-// Write runs f in a transaction and commits it unless f fails.
+// Write runs f in a transaction and commits it unless f fails. f may be run more than once, and only its last run
+// counts: it must not add to what an earlier one left outside the transaction.
 func (db *DB) Write(f func(*Tx) error) error {
-	return db.bolt.Update(func(tx *bbolt.Tx) error { return f(&Tx{tx}) })
+	w := &write{f: f}
+	db.mu.Lock()
+	db.waiting = append(db.waiting, w)
+	db.mu.Unlock()
+	// The first caller commits for all who wait: a transaction costs the same for one write and for twenty.
+	db.committing.Lock()
+	defer db.committing.Unlock()
+	if w.done {
+		return w.err
+	}
+	db.mu.Lock()
+	batch := db.waiting
+	db.waiting = nil
+	db.mu.Unlock()
+	db.commit(batch)
+	return w.err
+}
+
+// commit makes the writes in one transaction. One that fails takes itself out, and the others are made again.
+func (db *DB) commit(batch []*write) {
+	for len(batch) > 0 {
+		var failed *write
+		err := db.bolt.Update(func(tx *bbolt.Tx) error {
+			for _, w := range batch {
+				if err := w.f(&Tx{tx}); err != nil {
+					failed = w
+					return err
+				}
+			}
+			return nil
+		})
+		rest := batch[:0:0]
+		for _, w := range batch {
+			if failed != nil && w != failed {
+				rest = append(rest, w)
+				continue
+			}
+			w.done, w.err = true, err
+		}
+		batch = rest
+	}
 }
 
 // Put is DB.Put within the transaction.
@@ -125,6 +180,44 @@ func (tx *Tx) Add(bucket string, v any) (string, error) {
 type Entry[T any] struct {
 	Key   string
 	Value T
+}
+
+// Added returns how many values were ever added to a bucket.
+func (db *DB) Added(bucket string) (n int, err error) {
+	err = db.bolt.View(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket([]byte(bucket)); b != nil {
+			n = int(b.Sequence())
+		}
+		return nil
+	})
+	return n, err
+}
+
+// Newest returns the last values of a bucket by key, the last first: those that match, n at most, and none from where
+// enough says so on (nil: never).
+func Newest[T any](db *DB, bucket string, n int, match, enough func(T) bool) ([]Entry[T], error) {
+	var out []Entry[T]
+	err := db.bolt.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucket))
+		if b == nil {
+			return nil
+		}
+		c := b.Cursor()
+		for k, raw := c.Last(); k != nil && len(out) < n; k, raw = c.Prev() {
+			e := Entry[T]{Key: string(k)}
+			if err := json.Unmarshal(raw, &e.Value); err != nil {
+				return fmt.Errorf("state: %s/%s: %w", bucket, k, err)
+			}
+			if match(e.Value) {
+				out = append(out, e)
+			}
+			if enough != nil && enough(e.Value) {
+				break
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 // List returns a bucket's values by key.

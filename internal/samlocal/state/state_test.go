@@ -3,6 +3,7 @@ package state_test
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/mobilecred/mobilecred/internal/samlocal/state"
@@ -25,7 +26,8 @@ func TestWhatIsWrittenIsThereAfterReopening(t *testing.T) {
 		}
 		keys = append(keys, key)
 	}
-	if err := errors.Join(db.Put("kv", "k", map[string]int{"n": 1}), db.Delete("list", keys[1]), db.Delete("none", "x")); err != nil {
+	if err := errors.Join(db.Put("kv", "k", map[string]int{"n": 1}), db.Delete("list", keys[1]),
+		db.Delete("none", "x")); err != nil {
 		t.Fatal(err)
 	}
 	failure := errors.New("no")
@@ -64,5 +66,48 @@ func TestWhatIsWrittenIsThereAfterReopening(t *testing.T) {
 	}
 	if key, _ := db.Add("list", "d"); key <= keys[2] {
 		t.Errorf("key %s does not sort after %s", key, keys[2])
+	}
+}
+
+func TestWritesMadeAtTheSameTimeDoNotSpoilEachOther(t *testing.T) {
+	db, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	refused := errors.New("refused")
+	var group sync.WaitGroup
+	for i := range 40 {
+		group.Go(func() {
+			err := db.Write(func(tx *state.Tx) error {
+				if _, err := tx.Add("numbers", i); err != nil {
+					return err
+				}
+				if i%4 == 0 {
+					return refused
+				}
+				return nil
+			})
+			if (err != nil) != (i%4 == 0) || err != nil && !errors.Is(err, refused) {
+				t.Errorf("write %d: %v", i, err)
+			}
+		})
+	}
+	group.Wait()
+	entries, err := state.List[int](db, "numbers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Value%4 == 0 {
+			t.Errorf("%d was written though its write failed", e.Value)
+		}
+	}
+	if n, err := db.Added("numbers"); len(entries) != 30 || n != 30 || err != nil {
+		t.Errorf("%d values, %d ever added, %v", len(entries), n, err)
+	}
+	newest, err := state.Newest(db, "numbers", 3, func(n int) bool { return n%2 == 1 }, nil)
+	if err != nil || len(newest) != 3 || newest[0].Key <= newest[1].Key || newest[1].Value%2 != 1 {
+		t.Errorf("newest: %v %v", newest, err)
 	}
 }

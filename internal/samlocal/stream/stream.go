@@ -19,7 +19,7 @@ import (
 const (
 	api    = "DynamoDBStreams_20120810."
 	bucket = "stream"
-	pause  = 100 * time.Millisecond // between looks at a quiet stream
+	pause  = 100 * time.Millisecond // between looks, unless more is known to be there
 )
 
 // Mapping connects one stream with one function.
@@ -34,6 +34,18 @@ type Mapping struct {
 	Bury      func(queue string, message any) error
 
 	quiet chan chan bool
+
+	// What the engine said last, so that it need not be asked at every look.
+	shards    []shard
+	positions map[string]position // by shard
+	iterators map[string]iterator // by shard
+	more      bool                // the last pass left something that can be dealt with at once
+}
+
+// iterator is where the engine goes on after a sequence number.
+type iterator struct {
+	after, token string
+	full         bool // the look that gave it found a whole batch
 }
 
 // position is where the function is in one shard.
@@ -76,9 +88,10 @@ func (m *Mapping) Run(ctx context.Context) {
 			asked <- !moved && err == nil
 			asked = nil
 		}
-		if moved {
+		if m.more {
 			continue
 		}
+		// Records that come meanwhile make one batch: a look and an invocation for each would cost more than they wait.
 		select {
 		case <-ctx.Done():
 		case asked = <-m.quiet:
@@ -106,17 +119,14 @@ func (m *Mapping) Quiet(ctx context.Context) bool {
 
 // pass deals with at most one batch per shard; moved says whether there was one.
 func (m *Mapping) pass(ctx context.Context) (moved bool, err error) {
-	shards, err := m.shards(ctx)
-	if err != nil {
+	if err := m.look(ctx); err != nil {
 		return false, err
 	}
-	known := map[string]position{}
-	for _, s := range shards {
-		p := position{}
-		if _, err := m.DB.Get(bucket, m.key(s), &p); err != nil {
-			return moved, err
-		}
-		if known[s.ShardID] = p; p.Done {
+	m.more = false
+	known := m.positions
+	for _, s := range m.shards {
+		p := known[s.ShardID]
+		if p.Done {
 			continue
 		}
 		// A change of an item must not overtake an earlier one in the parent.
@@ -133,15 +143,42 @@ func (m *Mapping) pass(ctx context.Context) (moved bool, err error) {
 				return moved, err
 			}
 		}
-		known[s.ShardID] = p
+		if known[s.ShardID] = p; p.Done {
+			m.shards = nil // others go on where this one ends
+		}
 		moved = moved || did
+		// All that was read is dealt with, and there was less than a batch of it: that was all.
+		last := m.iterators[s.ShardID]
+		all := p.After == last.after && last.token != "" && !last.full
+		m.more = m.more || did && !all
 	}
 	return moved, nil
 }
 
+// look reads the list of shards and the positions in them, unless they are known.
+func (m *Mapping) look(ctx context.Context) error {
+	if len(m.shards) > 0 {
+		return nil
+	}
+	shards, err := m.list(ctx)
+	if err != nil {
+		return err
+	}
+	positions := map[string]position{}
+	for _, s := range shards {
+		p := position{}
+		if _, err := m.DB.Get(bucket, m.key(s), &p); err != nil {
+			return err
+		}
+		positions[s.ShardID] = p
+	}
+	m.shards, m.positions, m.iterators = shards, positions, map[string]iterator{}
+	return nil
+}
+
 func (m *Mapping) key(s shard) string { return m.Source.ID + "/" + s.ShardID }
 
-func (m *Mapping) shards(ctx context.Context) ([]shard, error) {
+func (m *Mapping) list(ctx context.Context) ([]shard, error) {
 	var all []shard
 	in := map[string]any{"StreamArn": m.StreamARN}
 	for {
@@ -155,9 +192,11 @@ func (m *Mapping) shards(ctx context.Context) ([]shard, error) {
 			return nil, err
 		}
 		all = append(all, out.StreamDescription.Shards...)
-		if in["ExclusiveStartShardId"] = out.StreamDescription.LastEvaluatedShardID; out.StreamDescription.LastEvaluatedShardID == "" {
+		last := out.StreamDescription.LastEvaluatedShardID
+		if last == "" {
 			return all, nil
 		}
+		in["ExclusiveStartShardId"] = last
 	}
 }
 
@@ -267,8 +306,10 @@ func (m *Mapping) setback(records []record, p *position, r runtimeapi.Result) er
 		}
 		return m.Bury(m.Source.OnFailure, map[string]any{
 			"version": "1.0", "timestamp": m.Now(),
-			"requestContext":  map[string]any{"requestId": r.RequestID, "functionArn": m.Function.ARN, "condition": "RetryAttemptsExhausted"},
-			"responseContext": map[string]any{"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+			"requestContext": map[string]any{"requestId": r.RequestID, "functionArn": m.Function.ARN,
+				"condition": "RetryAttemptsExhausted"},
+			"responseContext": map[string]any{"statusCode": 200, "executedVersion": "$LATEST",
+				"functionError": "Unhandled"},
 			"DDBStreamBatchInfo": map[string]any{"streamArn": m.StreamARN, "batchSize": len(records),
 				"startSequenceNumber": records[0].seq, "endSequenceNumber": last.seq},
 		})
@@ -288,20 +329,17 @@ func (m *Mapping) retry(p *position) {
 }
 
 func (m *Mapping) read(ctx context.Context, s shard, p *position) (records []record, closed bool, err error) {
-	in := map[string]any{"StreamArn": m.StreamARN, "ShardId": s.ShardID, "ShardIteratorType": "TRIM_HORIZON"}
-	if p.After != "" {
-		in["ShardIteratorType"], in["SequenceNumber"] = "AFTER_SEQUENCE_NUMBER", p.After
-	}
-	var iterator struct{ ShardIterator string }
-	if err := dynamodb.Call(ctx, m.Endpoint, api+"GetShardIterator", in, &iterator); err != nil {
+	token, err := m.iterator(ctx, s, p)
+	if err != nil {
 		return nil, false, err
 	}
+	delete(m.iterators, s.ShardID) // unless all goes well, the next look begins with the position
 	var out struct {
 		Records           []map[string]json.RawMessage
 		NextShardIterator string
 	}
-	err = dynamodb.Call(ctx, m.Endpoint, api+"GetRecords", map[string]any{"ShardIterator": iterator.ShardIterator, "Limit": m.Source.BatchSize}, &out)
-	if err != nil {
+	in := map[string]any{"ShardIterator": token, "Limit": m.Source.BatchSize}
+	if err := dynamodb.Call(ctx, m.Endpoint, api+"GetRecords", in, &out); err != nil {
 		return nil, false, err
 	}
 	for _, raw := range out.Records {
@@ -311,7 +349,26 @@ func (m *Mapping) read(ctx context.Context, s shard, p *position) (records []rec
 		}
 		records = append(records, record{raw, change.SequenceNumber})
 	}
+	next := iterator{p.After, out.NextShardIterator, len(records) >= m.Source.BatchSize}
+	if len(records) > 0 {
+		next.after = records[len(records)-1].seq
+	}
+	m.iterators[s.ShardID] = next
 	return records, out.NextShardIterator == "", nil
+}
+
+// iterator returns where to read on after the position.
+func (m *Mapping) iterator(ctx context.Context, s shard, p *position) (string, error) {
+	if kept, ok := m.iterators[s.ShardID]; ok && kept.after == p.After && kept.token != "" {
+		return kept.token, nil
+	}
+	in := map[string]any{"StreamArn": m.StreamARN, "ShardId": s.ShardID, "ShardIteratorType": "TRIM_HORIZON"}
+	if p.After != "" {
+		in["ShardIteratorType"], in["SequenceNumber"] = "AFTER_SEQUENCE_NUMBER", p.After
+	}
+	var out struct{ ShardIterator string }
+	err := dynamodb.Call(ctx, m.Endpoint, api+"GetShardIterator", in, &out)
+	return out.ShardIterator, err
 }
 
 // payload is the function's event; the engine's records have its shape but for

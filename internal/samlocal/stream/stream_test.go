@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,10 @@ import (
 	"github.com/mobilecred/mobilecred/internal/samlocal/template"
 )
 
-var endpoint string
+var (
+	endpoint   string
+	tableCount atomic.Int64 // the engine outlives a test, and with -count the same test comes again
+)
 
 func TestMain(m *testing.M) {
 	var stop func()
@@ -70,15 +74,19 @@ type rig struct {
 }
 
 func newRig(t *testing.T, source template.Stream) *rig {
-	table := filepath.Base(t.Name())
+	table := fmt.Sprint(filepath.Base(t.Name()), ".", tableCount.Add(1))
 	r := &rig{t: t, table: table, source: source, now: time.Now(), stop: func() {}}
 	r.source.ID, r.source.Table = "FChanges", table
-	err := tables.Ensure(t.Context(), endpoint, &template.Table{Name: table, TTLAttribute: "ttl", Create: map[string]any{
-		"TableName": table, "BillingMode": "PAY_PER_REQUEST",
-		"AttributeDefinitions": []any{map[string]any{"AttributeName": "pk", "AttributeType": "S"}},
-		"KeySchema":            []any{map[string]any{"AttributeName": "pk", "KeyType": "HASH"}},
-		"StreamSpecification":  map[string]any{"StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-	}})
+	err := tables.Ensure(
+		t.Context(),
+		endpoint,
+		&template.Table{Name: table, TTLAttribute: "ttl", Create: map[string]any{
+			"TableName": table, "BillingMode": "PAY_PER_REQUEST",
+			"AttributeDefinitions": []any{map[string]any{"AttributeName": "pk", "AttributeType": "S"}},
+			"KeySchema":            []any{map[string]any{"AttributeName": "pk", "KeyType": "HASH"}},
+			"StreamSpecification":  map[string]any{"StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+		}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,13 +105,23 @@ func newRig(t *testing.T, source template.Stream) *rig {
 }
 
 func (r *rig) run() {
-	r.m = stream.New(stream.Mapping{Source: r.source, Function: &template.Function{ARN: "arn:F"}, StreamARN: r.arn, Endpoint: endpoint,
-		DB: r.db, Now: r.clock, Invoke: r.invoke, Bury: func(_ string, message any) error {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.buried = append(r.buried, message)
-			return nil
-		}})
+	r.m = stream.New(
+		stream.Mapping{
+			Source:    r.source,
+			Function:  &template.Function{ARN: "arn:F"},
+			StreamARN: r.arn,
+			Endpoint:  endpoint,
+			DB:        r.db,
+			Now:       r.clock,
+			Invoke:    r.invoke,
+			Bury: func(_ string, message any) error {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.buried = append(r.buried, message)
+				return nil
+			},
+		},
+	)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -176,7 +194,8 @@ func TestChangesArriveInOrderAndOnlyOnce(t *testing.T) {
 	r := newRig(t, template.Stream{BatchSize: 3, MaxRetries: -1})
 	r.answer = func(e event) runtimeapi.Result {
 		for _, rec := range e.Records {
-			if rec.EventName != "INSERT" || rec.EventSource != "aws:dynamodb" || rec.EventSourceARN != r.arn || rec.Dynamodb.SequenceNumber == "" {
+			if rec.EventName != "INSERT" || rec.EventSource != "aws:dynamodb" || rec.EventSourceARN != r.arn ||
+				rec.Dynamodb.SequenceNumber == "" {
 				t.Errorf("got %+v", rec)
 			}
 		}
@@ -198,8 +217,10 @@ func TestOnlyWhatFailedIsRepeated(t *testing.T) {
 			return runtimeapi.Result{Payload: []byte(`{"batchItemFailures":[]}`)}
 		}
 		// Out of order: the lowest of them counts.
-		return runtimeapi.Result{Payload: fmt.Appendf(nil, `{"batchItemFailures":[{"itemIdentifier":%q},{"itemIdentifier":%q}]}`,
-			e.Records[3].Dynamodb.SequenceNumber, e.Records[2].Dynamodb.SequenceNumber)}
+		return runtimeapi.Result{
+			Payload: fmt.Appendf(nil, `{"batchItemFailures":[{"itemIdentifier":%q},{"itemIdentifier":%q}]}`,
+				e.Records[3].Dynamodb.SequenceNumber, e.Records[2].Dynamodb.SequenceNumber),
+		}
 	}
 	r.put("a", "b", "c", "d")
 	r.run()
@@ -247,7 +268,16 @@ func TestOnlyRecordsThatMatchAFilterArrive(t *testing.T) {
 		return map[string]any{"eventName": []any{"INSERT"}, "dynamodb": map[string]any{"Keys": map[string]any{
 			"pk": map[string]any{"S": []any{map[string]any{"prefix": prefix}}}}}}
 	}
-	r := newRig(t, template.Stream{BatchSize: 10, MaxRetries: -1, ReportItem: true, Bisect: true, Filters: []map[string]any{name("b"), name("d")}})
+	r := newRig(
+		t,
+		template.Stream{
+			BatchSize:  10,
+			MaxRetries: -1,
+			ReportItem: true,
+			Bisect:     true,
+			Filters:    []map[string]any{name("b"), name("d")},
+		},
+	)
 	r.answer = func(e event) runtimeapi.Result {
 		if len(e.Records) == 1 {
 			return runtimeapi.Result{}

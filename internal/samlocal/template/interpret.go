@@ -1,6 +1,7 @@
 package template
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,9 @@ import (
 
 	"go.yaml.in/yaml/v3"
 )
+
+// stackName is the one pseudo parameter that can be given.
+const stackName = "AWS::StackName"
 
 // noValue is what !Ref AWS::NoValue resolves to: the property is absent.
 type noValue struct{}
@@ -42,11 +46,12 @@ func newInterpreter(text []byte, given map[string]string) (*interpreter, error) 
 	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
 		return nil, errors.New("not a template")
 	}
+	stack := cmp.Or(given[stackName], "local")
 	in := &interpreter{
 		params: map[string]any{
 			"AWS::Region": Region, "AWS::AccountId": AccountID, "AWS::Partition": Partition, "AWS::NoValue": noValue{},
-			"AWS::StackName": "mobilecred", "AWS::URLSuffix": "amazonaws.com",
-			"AWS::StackId": "arn:aws:cloudformation:" + Region + ":" + AccountID + ":stack/mobilecred/local",
+			"AWS::StackName": stack, "AWS::URLSuffix": "amazonaws.com",
+			"AWS::StackId": "arn:aws:cloudformation:" + Region + ":" + AccountID + ":stack/" + stack + "/local",
 		},
 		conditions: map[string]*yaml.Node{},
 		globals:    map[string]*yaml.Node{},
@@ -99,7 +104,7 @@ func rank(kind string) int {
 func (in *interpreter) parameters(n *yaml.Node, given map[string]string) {
 	declared := fields(n)
 	for _, name := range slices.Sorted(maps.Keys(given)) {
-		if declared[name] == nil {
+		if declared[name] == nil && name != stackName {
 			in.refuse(name, "a value is given for a parameter the template does not declare")
 		}
 	}
@@ -351,7 +356,8 @@ func (in *interpreter) intrinsic(where, f string, n *yaml.Node) any {
 	case "FindInMap":
 		v := list(3)
 		if in.mappings != nil {
-			if m := fields(fields(in.mappings)[scalar(v[0])])[scalar(v[1])]; m != nil && fields(m)[scalar(v[2])] != nil {
+			if m := fields(fields(in.mappings)[scalar(v[0])])[scalar(v[1])]; m != nil &&
+				fields(m)[scalar(v[2])] != nil {
 				return in.eval(where, fields(m)[scalar(v[2])])
 			}
 		}

@@ -109,12 +109,14 @@ type Table struct {
 
 // inert are resource types without effect on a laptop.
 var inert = []string{
-	"AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy", "AWS::IAM::Role",
-	"AWS::Lambda::Permission", "AWS::Logs::LogGroup", "AWS::Logs::MetricFilter", "AWS::SNS::Topic", "AWS::SQS::QueuePolicy",
+	"AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy",
+	"AWS::IAM::Role",
+	"AWS::Lambda::Permission", "AWS::Logs::LogGroup", "AWS::Logs::MetricFilter", "AWS::SNS::Topic",
+	"AWS::SQS::QueuePolicy",
 }
 
 // Load reads the template at path. params override parameters and stand in for
-// missing defaults. The error joins everything that was refused, each naming
+// missing defaults; AWS::StackName can be among them. The error joins everything that was refused, each naming
 // resource and property.
 func Load(path string, params map[string]string) (*Template, error) {
 	b, err := os.ReadFile(path)
@@ -151,7 +153,8 @@ func Parse(text []byte, params map[string]string) (*Template, error) {
 			p.done()
 		case kind == "AWS::SQS::Queue":
 			t.Queues[in.arn(id)] = in.name(id)
-			p.inert("QueueName", "MessageRetentionPeriod", "SqsManagedSseEnabled", "VisibilityTimeout", "KmsMasterKeyId", "Tags")
+			p.inert("QueueName", "MessageRetentionPeriod", "SqsManagedSseEnabled", "VisibilityTimeout",
+				"KmsMasterKeyId", "Tags")
 			p.done()
 		case !slices.Contains(inert, kind):
 			in.refuse(id, "type "+kind+" is not interpreted")
@@ -183,7 +186,8 @@ func (in *interpreter) references(t *Template) {
 }
 
 func (in *interpreter) function(id string, p *object) *Function {
-	p.inert("Architectures", "Description", "Handler", "LoggingConfig", "Policies", "Role", "Runtime", "Tags", "Tracing", "PermissionsBoundary")
+	p.inert("Architectures", "Description", "Handler", "LoggingConfig", "Policies", "Role", "Runtime", "Tags",
+		"Tracing", "PermissionsBoundary")
 	f := &Function{
 		LogicalID:   id,
 		Name:        in.name(id),
@@ -237,7 +241,8 @@ func (in *interpreter) event(f *Function, id, kind string, p *object) {
 	switch kind {
 	case "HttpApi":
 		p.inert("ApiId")
-		r := Route{Method: strings.ToUpper(p.text("Method", "")), Path: p.text("Path", ""), Authorized: in.defaultAuthorizer}
+		r := Route{Method: strings.ToUpper(p.text("Method", "")), Path: p.text("Path", ""),
+			Authorized: in.defaultAuthorizer}
 		if v := p.text("PayloadFormatVersion", "2.0"); v != "2.0" {
 			p.refuse("PayloadFormatVersion", "only 2.0 is served")
 		}
@@ -337,15 +342,18 @@ func (in *interpreter) api(id string, p *object) *Authorizer {
 }
 
 func (in *interpreter) table(id string, p *object) *Table {
-	p.inert("TableName", "DeletionProtectionEnabled", "PointInTimeRecoverySpecification", "SSESpecification", "Tags", "ContributorInsightsSpecification")
+	p.inert("TableName", "DeletionProtectionEnabled", "PointInTimeRecoverySpecification", "SSESpecification", "Tags",
+		"ContributorInsightsSpecification")
 	t := &Table{Name: in.name(id), Create: map[string]any{"TableName": in.name(id)}}
-	for _, k := range []string{"AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "LocalSecondaryIndexes", "BillingMode"} {
+	for _, k := range []string{"AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "LocalSecondaryIndexes",
+		"BillingMode"} {
 		if v := p.value(k); v != nil {
 			t.Create[k] = v
 		}
 	}
 	if s := p.object("StreamSpecification"); s != nil {
-		t.Create["StreamSpecification"] = map[string]any{"StreamEnabled": true, "StreamViewType": s.text("StreamViewType", "")}
+		t.Create["StreamSpecification"] = map[string]any{"StreamEnabled": true,
+			"StreamViewType": s.text("StreamViewType", "")}
 		s.done()
 	}
 	if ttl := p.object("TimeToLiveSpecification"); ttl != nil {
@@ -364,7 +372,8 @@ func rate(s string) (time.Duration, error) {
 	inner, closed := strings.CutSuffix(inner, ")")
 	number, unit, spaced := strings.Cut(inner, " ")
 	n, err := strconv.Atoi(number)
-	d, known := map[string]time.Duration{"minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}[strings.TrimSuffix(unit, "s")]
+	d, known := map[string]time.Duration{"minute": time.Minute, "hour": time.Hour,
+		"day": 24 * time.Hour}[strings.TrimSuffix(unit, "s")]
 	if !ok || !closed || !spaced || err != nil || n < 1 || !known {
 		return 0, fmt.Errorf("%q is not interpreted, only rate(n minutes|hours|days)", s)
 	}

@@ -12,11 +12,12 @@ import (
 	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
-// Commit implements store.Rows in one TransactWriteItems. A change that acts twice on one item, or on more than 100, is an error, not
-// a conflict.
+// Commit implements store.Rows in one TransactWriteItems. A change that acts twice on one item, or on more than 100, is
+// an error, not a conflict.
 //
-// A token of its own makes its retries harmless, those of the SDK after a lost answer included; that is why even a change of one item
-// is a transaction. It does not reach beyond the call: who tries again after an error has to read first what has become of the change.
+// Each call sends a token of its own, by which DynamoDB recognises repeated attempts, also those the SDK makes after a
+// lost answer; that is why even a change of one item is a transaction. The token covers this call only: a caller that
+// tries again after an error has to read first whether the change was made.
 func (s *Store) Commit(ctx context.Context, change credential.Change) error {
 	t := transaction{table: s.table, keys: map[pair]bool{}}
 	t.build(change)
@@ -24,7 +25,7 @@ func (s *Store) Commit(ctx context.Context, change credential.Change) error {
 		return t.err
 	}
 	input := &dynamodb.TransactWriteItemsInput{TransactItems: t.actions, ClientRequestToken: aws.String(s.token())}
-	return outcome("commit", s.retry(ctx, func() error {
+	return callersError("commit", s.retry(ctx, func() error {
 		_, err := s.client.TransactWriteItems(ctx, input)
 		return err
 	}))
@@ -56,18 +57,21 @@ func (t *transaction) build(c credential.Change) {
 	if h := c.Holder; h != nil {
 		t.putVersion(holderKey(h.ID), h, h.Revision, nil)
 	}
-	// The holder's put in the same change names the revision it read, which says more.
+	// If the change also stores the holder, that put is on the condition of the revision that was read, which is
+	// stricter.
 	if c.HolderAt != "" && (c.Holder == nil || c.Holder.ID != c.HolderAt) {
 		key := holderKey(c.HolderAt)
 		t.add(key, types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
 			TableName: &t.table, Key: key.item(),
-			ConditionExpression:       aws.String("attribute_exists(#pk) AND (attribute_not_exists(#erasing) OR #erasing = :false)"),
+			ConditionExpression: aws.String(
+				"attribute_exists(#pk) AND (attribute_not_exists(#erasing) OR #erasing = :false)"),
 			ExpressionAttributeNames:  names("#pk #erasing"),
 			ExpressionAttributeValues: item{":false": &types.AttributeValueMemberBOOL{}},
 		}})
 	}
 	if c.EraseHolder != "" {
-		t.remove(holderKey(c.EraseHolder), "#erasing = :true", item{":true": &types.AttributeValueMemberBOOL{Value: true}})
+		t.remove(holderKey(c.EraseHolder), "#erasing = :true",
+			item{":true": &types.AttributeValueMemberBOOL{Value: true}})
 		t.remove(pictureKey(c.EraseHolder), "", nil)
 	}
 	if p := c.Picture; p != nil {
@@ -77,7 +81,8 @@ func (t *transaction) build(c credential.Change) {
 		t.remove(pictureKey(c.DropPicture), "", nil)
 	}
 	for _, row := range c.Credentials {
-		t.putVersion(credentialKey(row.HolderID, row.ID), row, row.Revision, item{"listKey": text(credential.ListKey(row))})
+		t.putVersion(credentialKey(row.HolderID, row.ID), row, row.Revision,
+			item{"listKey": text(credential.ListKey(row))})
 	}
 	for _, h := range c.History {
 		t.put(historyKey(h), h, nil, absent, nil)
@@ -97,7 +102,8 @@ func (t *transaction) build(c credential.Change) {
 		t.put(slotKey(sl.Account, sl.DeviceID, sl.ProfileID), sl, nil, condition, item{":by": text(by)})
 	}
 	for _, sl := range c.FreeSlots {
-		t.remove(slotKey(sl.Account, sl.DeviceID, sl.ProfileID), "#credentialId = :by", item{":by": text(sl.CredentialID)})
+		t.remove(slotKey(sl.Account, sl.DeviceID, sl.ProfileID), "#credentialId = :by",
+			item{":by": text(sl.CredentialID)})
 	}
 	for _, seen := range c.Seen {
 		t.put(seenKey(seen.CredentialID, seen.Hash), seen, item{"ttl": expiry(seen.ExpiresAt)}, absent, nil)
@@ -121,7 +127,8 @@ func (t *transaction) touch(touch credential.Touch, c credential.Change) {
 	key := workKey(touch.HolderID, touch.Account)
 	t.add(key, types.TransactWriteItem{Update: &types.Update{
 		TableName: &t.table, Key: key.item(),
-		UpdateExpression: &update, ConditionExpression: optional(condition), ExpressionAttributeNames: names(update, condition),
+		UpdateExpression: &update, ConditionExpression: optional(condition),
+		ExpressionAttributeNames: names(update, condition),
 		ExpressionAttributeValues: item{
 			":at": moment(c.At), ":account": text(touch.Account), ":holder": text(touch.HolderID), ":one": number(1),
 		},

@@ -1,11 +1,12 @@
 // Package dynamo is the store on DynamoDB: one table, laid out so that a holder is one partition.
 //
-// What belongs here: keys, conditions and expressions, and the handling of what only DynamoDB does: transaction conflicts, throttling,
-// pages, keys left unprocessed, answers that get lost. What does not: deciding anything about credentials. What the methods mean is
-// said in package store and at credential.Change, and held to by package storetest.
+// What belongs here: keys, conditions and expressions, and the handling of what only DynamoDB does: transaction
+// conflicts, throttling, pages, keys left unprocessed, answers that get lost. What does not: deciding anything about
+// credentials. What the methods mean is said in package store and at credential.Change, and held to by package
+// storetest.
 //
-// Items are the domain's own structs under their JSON names, beside pk and sk. Names and e-mail are in HOLDER and PICTURE items only, the
-// invitation's code in the credential's row only; keys hold ids.
+// Items are the domain's own structs under their JSON names, beside pk and sk. Names and e-mail are in HOLDER and
+// PICTURE items only, the invitation's code in the credential's row only; keys hold ids.
 package dynamo
 
 import (
@@ -29,19 +30,24 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// API is what Store needs of *dynamodb.Client. Attempts that got no answer, or a throttled one, are retried inside it.
+// API is what Store needs of *dynamodb.Client. The client itself repeats attempts that got no answer or were throttled.
 type API interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
-	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
+	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput,
+		...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
-	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
-	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
-	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
+	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput,
+		error)
+	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput,
+		error)
+	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput,
+		...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 }
 
-// Store implements the ports of package store and what lookups read. Every error other than store.ErrNotFound, store.ErrConflict
-// and a refused cursor means that the store is unwell: a write may or may not have happened.
+// Store implements the ports of package store and the lists that webapi's lookups read. It may be used concurrently.
+// Every error other than store.ErrNotFound, store.ErrConflict and a refused cursor means that DynamoDB failed: a write
+// may or may not have taken effect.
 type Store struct {
 	client API
 	table  string
@@ -52,10 +58,11 @@ type Store struct {
 
 // New returns the store kept in a table, whose keys and indexes are those of template.yaml.
 func New(client API, table string) *Store {
-	return &Store{client: client, table: table, backoff: backoff.Backoff{First: firstWait, Most: maxWait}, token: rand.Text}
+	return &Store{client: client, table: table, backoff: backoff.Backoff{First: firstWait, Most: maxWait},
+		token: rand.Text}
 }
 
-// How often something transient is tried, and how long the waits between may get.
+// How often a request that met a transient refusal is made, and how long the waits between may get.
 const (
 	tries     = 8
 	firstWait = 25 * time.Millisecond
@@ -115,7 +122,8 @@ func number(n int64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
 
-// expiry is the attribute by which DynamoDB removes an item some time after a moment. It only cleans: nothing is decided by it.
+// expiry is the attribute by which DynamoDB removes an item some time after a moment. It only saves space: no decision
+// depends on it.
 func expiry(t time.Time) types.AttributeValue { return number(t.Unix()) }
 
 func encoding(o *attributevalue.EncoderOptions) {
@@ -148,7 +156,7 @@ func decode[T any](it item) (T, error) {
 	return v, nil
 }
 
-// Attribute names are written #name in expressions, every one, for too many of them are reserved words.
+// Every attribute name is written #name in expressions, because many of them are reserved words of DynamoDB.
 var placeholder = regexp.MustCompile(`#\w+`)
 
 func names(expressions ...string) map[string]string {
@@ -159,7 +167,8 @@ func names(expressions ...string) map[string]string {
 	return found
 }
 
-// retry calls do until it succeeds or fails for good, or there is no more time.
+// retry calls do until it succeeds, fails with an error that is not transient, has been tried eight times, or the
+// context ends.
 func (s *Store) retry(ctx context.Context, do func() error) error {
 	for try := 0; ; try++ {
 		err := do()
@@ -169,8 +178,8 @@ func (s *Store) retry(ctx context.Context, do func() error) error {
 	}
 }
 
-// transient says whether the same request may well succeed a moment later, though the SDK does not retry it. DynamoDB turns overlapping
-// transactions away without having judged their conditions.
+// transient reports whether the same request may succeed a moment later although the SDK does not repeat it: DynamoDB
+// turns away overlapping transactions before it has judged their conditions.
 func transient(err error) bool {
 	var conflict *types.TransactionConflictException
 	var running *types.TransactionInProgressException
@@ -178,29 +187,33 @@ func transient(err error) bool {
 		return true
 	}
 	var cancelled *types.TransactionCanceledException
-	return errors.As(err, &cancelled) && !conditionFailed(err) && slices.ContainsFunc(cancelled.CancellationReasons, func(r types.CancellationReason) bool {
-		switch aws.ToString(r.Code) {
-		case "TransactionConflict", "TransactionInProgress", "ProvisionedThroughputExceeded", "ThrottlingError":
-			return true
-		}
-		return false
-	})
+	return errors.As(err, &cancelled) && !conditionFailed(err) && slices.ContainsFunc(cancelled.CancellationReasons,
+		func(r types.CancellationReason) bool {
+			switch aws.ToString(r.Code) {
+			case "TransactionConflict", "TransactionInProgress", "ProvisionedThroughputExceeded", "ThrottlingError":
+				return true
+			}
+			return false
+		})
 }
 
-// conditionFailed says whether a write was judged and refused. It is never retried.
+// conditionFailed reports whether DynamoDB refused a write because its condition does not hold. Such a write is not
+// repeated.
 func conditionFailed(err error) bool {
 	var one *types.ConditionalCheckFailedException
 	if errors.As(err, &one) {
 		return true
 	}
 	var cancelled *types.TransactionCanceledException
-	return errors.As(err, &cancelled) && slices.ContainsFunc(cancelled.CancellationReasons, func(r types.CancellationReason) bool {
-		return aws.ToString(r.Code) == "ConditionalCheckFailed"
-	})
+	return errors.As(err, &cancelled) && slices.ContainsFunc(cancelled.CancellationReasons,
+		func(r types.CancellationReason) bool {
+			return aws.ToString(r.Code) == "ConditionalCheckFailed"
+		})
 }
 
-// outcome makes what callers get out of what DynamoDB said.
-func outcome(op string, err error) error {
+// callersError turns DynamoDB's error into the one that callers get: store.ErrConflict, or one that names the
+// operation.
+func callersError(op string, err error) error {
 	switch {
 	case err == nil:
 		return nil

@@ -49,7 +49,8 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Store { return dynamo.New(strict{client(nil), t}, newTable(t)) })
 }
 
-// strict fails a test whose store reads what may be old. The engine alone would not tell: it has only the newest.
+// strict fails a test whose store does not ask for a strongly consistent read. The engine alone would not show that: it
+// always answers with the newest state.
 type strict struct {
 	*dynamodb.Client
 	t *testing.T
@@ -61,19 +62,22 @@ func (s strict) check(consistent *bool) {
 	}
 }
 
-func (s strict) GetItem(ctx context.Context, in *dynamodb.GetItemInput, o ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+func (s strict) GetItem(ctx context.Context, in *dynamodb.GetItemInput,
+	o ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
 	s.check(in.ConsistentRead)
 	return s.Client.GetItem(ctx, in, o...)
 }
 
-func (s strict) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, o ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+func (s strict) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput,
+	o ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
 	for _, request := range in.RequestItems {
 		s.check(request.ConsistentRead)
 	}
 	return s.Client.BatchGetItem(ctx, in, o...)
 }
 
-func (s strict) Query(ctx context.Context, in *dynamodb.QueryInput, o ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+func (s strict) Query(ctx context.Context, in *dynamodb.QueryInput,
+	o ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	if in.IndexName == nil { // no index can be read so
 		s.check(in.ConsistentRead)
 	}
@@ -140,11 +144,13 @@ var template = sync.OnceValues(func() (*dynamodb.CreateTableInput, error) {
 		}
 		keys := func(schema keySchema) (elements []types.KeySchemaElement) {
 			for _, k := range schema {
-				elements = append(elements, types.KeySchemaElement{AttributeName: aws.String(k.AttributeName), KeyType: k.KeyType})
+				elements = append(elements, types.KeySchemaElement{AttributeName: aws.String(k.AttributeName),
+					KeyType: k.KeyType})
 			}
 			return elements
 		}
-		input := &dynamodb.CreateTableInput{BillingMode: types.BillingModePayPerRequest, KeySchema: keys(table.KeySchema)}
+		input := &dynamodb.CreateTableInput{BillingMode: types.BillingModePayPerRequest,
+			KeySchema: keys(table.KeySchema)}
 		for _, a := range table.AttributeDefinitions {
 			input.AttributeDefinitions = append(input.AttributeDefinitions,
 				types.AttributeDefinition{AttributeName: aws.String(a.AttributeName), AttributeType: a.AttributeType})
@@ -192,7 +198,8 @@ func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// TestLostAnswers: the SDK repeats what it got no answer to, and the repetition does not take its own effect for somebody else's.
+// TestLostAnswers: the SDK repeats a write that got no answer, and the second attempt does not mistake the effect of
+// the first for a change by another process.
 func TestLostAnswers(t *testing.T) {
 	ctx := t.Context()
 	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -211,7 +218,8 @@ func TestLostAnswers(t *testing.T) {
 		do       func(s *dynamo.Store) error
 	}{
 		{"commit", "TransactWriteItems", nothing, func(s *dynamo.Store) error {
-			return s.Commit(ctx, credential.Change{Holder: &credential.Holder{ID: "h", Revision: 1}, Seen: []credential.Seen{{CredentialID: "c", Hash: "x"}}})
+			return s.Commit(ctx, credential.Change{Holder: &credential.Holder{ID: "h", Revision: 1},
+				Seen: []credential.Seen{{CredentialID: "c", Hash: "x"}}})
 		}},
 		{"claim", "UpdateItem", nothing, func(s *dynamo.Store) error {
 			got, err := s.Claim(ctx, "h", "acme", claim, noon, true)
@@ -239,8 +247,8 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// TestItems looks at what is in the table: the keys of DESIGN, personal data and codes only where they may be, and in the indexes only
-// what they are for.
+// TestItems looks at what is in the table: the keys of DESIGN, personal data and codes only where they may be, and in
+// the indexes only what they are for.
 func TestItems(t *testing.T) {
 	ctx := t.Context()
 	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -251,14 +259,18 @@ func TestItems(t *testing.T) {
 	err := errors.Join(
 		s.Commit(ctx, credential.Change{
 			At: noon, Profile: &credential.Profile{ID: "p", Revision: 1},
-			Holder:  &credential.Holder{ID: "h", FirstName: "Ada", LastName: "Lovelace", Email: "ada@example.com", Revision: 1},
-			Picture: &credential.Picture{HolderID: "h", Data: []byte{0xff, 0xd8}}, Credentials: []credential.Credential{row},
-			History: []credential.HistoryEntry{{HolderID: "h", CredentialID: "c", ProfileID: "p", Account: "acme", Revision: 1}},
-			Owners:  []credential.Owner{{Account: "acme", MobileID: "MID:56", Revision: 1}},
-			Refs:    []credential.Ref{{Account: "acme", Kind: credential.RefUser, ID: "17", HolderID: "h"}},
-			Slots:   []credential.Slot{{Account: "acme", DeviceID: "d", ProfileID: "p", CredentialID: "c"}},
-			Seen:    []credential.Seen{{CredentialID: "c", Hash: "x", ExpiresAt: noon}}, Idempotency: &credential.Idempotency{HolderID: "h", Hash: "y", ExpiresAt: noon},
-			Touch: []credential.Touch{{HolderID: "h", Account: "acme"}},
+			Holder: &credential.Holder{ID: "h", FirstName: "Ada", LastName: "Lovelace",
+				Email: "ada@example.com", Revision: 1},
+			Picture:     &credential.Picture{HolderID: "h", Data: []byte{0xff, 0xd8}},
+			Credentials: []credential.Credential{row},
+			History: []credential.HistoryEntry{{HolderID: "h", CredentialID: "c", ProfileID: "p", Account: "acme",
+				Revision: 1}},
+			Owners:      []credential.Owner{{Account: "acme", MobileID: "MID:56", Revision: 1}},
+			Refs:        []credential.Ref{{Account: "acme", Kind: credential.RefUser, ID: "17", HolderID: "h"}},
+			Slots:       []credential.Slot{{Account: "acme", DeviceID: "d", ProfileID: "p", CredentialID: "c"}},
+			Seen:        []credential.Seen{{CredentialID: "c", Hash: "x", ExpiresAt: noon}},
+			Idempotency: &credential.Idempotency{HolderID: "h", Hash: "y", ExpiresAt: noon},
+			Touch:       []credential.Touch{{HolderID: "h", Account: "acme"}},
 		}),
 		s.PutStock(ctx, credential.Stock{Account: "acme", PartNumber: "MID"}),
 		s.SetBookmark(ctx, "acme", "", "b"),
@@ -268,9 +280,13 @@ func TestItems(t *testing.T) {
 		t.Fatal(err, e)
 	}
 	want := map[string]bool{
-		"PROFILES p": true, "HOLDER#h HOLDER": true, "HOLDER#h PICTURE": true, "HOLDER#h CRED#c": true, "HOLDER#h HIST#c#0000000001": true,
-		"HOLDER#h IDEM#y": true, "HOLDER#h WORK#acme": true, "SEEN#c#x SEEN": true, "MOBILE#acme#MID:56 OWNER": true, "REF#acme#user#17 REF": true,
-		"DEVICE#acme#d PROFILE#p": true, "ACCOUNT#acme STOCK#MID": true, "ACCOUNT#acme FEED": true, "ACCOUNT#acme OUTAGE": true,
+		"PROFILES p": true, "HOLDER#h HOLDER": true, "HOLDER#h PICTURE": true, "HOLDER#h CRED#c": true,
+		"HOLDER#h HIST#c#0000000001": true,
+		"HOLDER#h IDEM#y":            true, "HOLDER#h WORK#acme": true, "SEEN#c#x SEEN": true,
+		"MOBILE#acme#MID:56 OWNER": true,
+		"REF#acme#user#17 REF":     true,
+		"DEVICE#acme#d PROFILE#p":  true, "ACCOUNT#acme STOCK#MID": true, "ACCOUNT#acme FEED": true,
+		"ACCOUNT#acme OUTAGE":                          true,
 		"ACCOUNT#acme BUDGET#2026-03-01T12:00:00.000Z": true,
 	}
 	scan := func(index *string) (items []map[string]types.AttributeValue) {
@@ -294,7 +310,8 @@ func TestItems(t *testing.T) {
 		key := text(it["pk"]) + " " + text(it["sk"])
 		got[key] = true
 		all := words(it)
-		if strings.Contains(all, "Ada") != (key == "HOLDER#h HOLDER") || strings.Contains(all, "@") != (key == "HOLDER#h HOLDER") {
+		if strings.Contains(all, "Ada") != (key == "HOLDER#h HOLDER") ||
+			strings.Contains(all, "@") != (key == "HOLDER#h HOLDER") {
 			t.Errorf("names in %s", key)
 		}
 		if strings.Contains(all, "the code") != (key == "HOLDER#h CRED#c") {

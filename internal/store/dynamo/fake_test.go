@@ -16,8 +16,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// troubled is a table in the troubles DynamoDB Local never has. It keeps what is put and answers the next writes with the given errors;
-// the methods it lacks must not be called.
+// troubled is a table that refuses in ways DynamoDB Local never does. It keeps what is put and answers the next writes
+// with the given errors; the methods it lacks must not be called.
 type troubled struct {
 	API
 	errs        []error // of the next writes, one each
@@ -38,7 +38,8 @@ func (f *troubled) write() error {
 	return err
 }
 
-func (f *troubled) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+func (f *troubled) TransactWriteItems(_ context.Context, in *dynamodb.TransactWriteItemsInput,
+	_ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
 	if f.tokens == nil {
 		f.tokens = map[string]bool{}
 	}
@@ -46,11 +47,13 @@ func (f *troubled) TransactWriteItems(_ context.Context, in *dynamodb.TransactWr
 	return &dynamodb.TransactWriteItemsOutput{}, f.write()
 }
 
-func (f *troubled) UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+func (f *troubled) UpdateItem(context.Context, *dynamodb.UpdateItemInput,
+	...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
 	return &dynamodb.UpdateItemOutput{}, f.write()
 }
 
-func (f *troubled) Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+func (f *troubled) Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput,
+	error) {
 	out := &dynamodb.QueryOutput{}
 	for key := range f.items {
 		entry := key.item()
@@ -60,7 +63,8 @@ func (f *troubled) Query(context.Context, *dynamodb.QueryInput, ...func(*dynamod
 	return out, nil
 }
 
-func (f *troubled) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
+func (f *troubled) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInput,
+	_ ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
 	f.batches++
 	request := in.RequestItems["table"]
 	done := len(request.Keys)
@@ -79,7 +83,8 @@ func (f *troubled) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItemInpu
 	return out, nil
 }
 
-// impatient returns a store on a fake, and the waits it would have made, with a dice that always shows the most.
+// impatient returns a store on a fake that does not wait, and the waits it would have made, each the longest it could
+// have drawn.
 func impatient(f *troubled) (*Store, *[]time.Duration) {
 	s := New(f, "table")
 	var waits []time.Duration
@@ -115,11 +120,14 @@ func TestTroubledCommits(t *testing.T) {
 		writes int
 	}{
 		{"conflict, then success", []error{cancelled("None", "TransactionConflict")}, nil, 2},
-		{"throttled, then success", []error{cancelled("ThrottlingError"), cancelled("ProvisionedThroughputExceeded", "None")}, nil, 3},
+		{"throttled, then success", []error{cancelled("ThrottlingError"), cancelled("ProvisionedThroughputExceeded",
+			"None")}, nil, 3},
 		{"its own first attempt still running", []error{&types.TransactionInProgressException{}}, nil, 2},
 		{"condition failed", []error{cancelled("None", "ConditionalCheckFailed")}, store.ErrConflict, 1},
-		{"condition failed beside a conflict", []error{cancelled("TransactionConflict", "ConditionalCheckFailed")}, store.ErrConflict, 1},
-		{"conflict, then condition failed", []error{cancelled("TransactionConflict"), cancelled("ConditionalCheckFailed")}, store.ErrConflict, 2},
+		{"condition failed beside a conflict", []error{cancelled("TransactionConflict", "ConditionalCheckFailed")},
+			store.ErrConflict, 1},
+		{"conflict, then condition failed", []error{cancelled("TransactionConflict"),
+			cancelled("ConditionalCheckFailed")}, store.ErrConflict, 2},
 		{"conflict without end", repeat(cancelled("TransactionConflict"), tries+1), unwell, tries},
 		{"refused as malformed", []error{cancelled("ValidationError")}, unwell, 1},
 		{"not even reached", []error{errors.New("dial: no route")}, unwell, 1},
@@ -127,7 +135,8 @@ func TestTroubledCommits(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := &troubled{errs: tt.errs}
 			s, waits := impatient(f)
-			err := s.Commit(t.Context(), credential.Change{Holder: &credential.Holder{ID: "h", Email: "ada@example.com", Revision: 1}})
+			err := s.Commit(t.Context(), credential.Change{Holder: &credential.Holder{ID: "h", Email: "ada@example.com",
+				Revision: 1}})
 			switch {
 			case tt.want == unwell:
 				if err == nil || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
@@ -140,7 +149,8 @@ func TestTroubledCommits(t *testing.T) {
 				t.Errorf("personal data in %q", err)
 			}
 			if f.writes != tt.writes || len(*waits) != tt.writes-1 || len(f.tokens) != 1 || f.tokens[""] {
-				t.Errorf("%d attempts, %d waits, tokens %v; want %d attempts under one token", f.writes, len(*waits), f.tokens, tt.writes)
+				t.Errorf("%d attempts, %d waits, tokens %v; want %d attempts under one token", f.writes, len(*waits),
+					f.tokens, tt.writes)
 			}
 		})
 	}
@@ -168,11 +178,13 @@ func TestEveryCommitHasItsOwnToken(t *testing.T) {
 func TestTroubledClaims(t *testing.T) {
 	f := &troubled{errs: repeat(&types.TransactionConflictException{}, 2)}
 	s, _ := impatient(f)
-	if _, err := s.Claim(t.Context(), "h", "acme", credential.Claim{ID: "me"}, time.Time{}, false); err != nil || f.writes != 3 {
+	if _, err := s.Claim(t.Context(), "h", "acme", credential.Claim{ID: "me"}, time.Time{}, false); err != nil ||
+		f.writes != 3 {
 		t.Errorf("got %v after %d attempts, want success at the third", err, f.writes)
 	}
 	f.errs = []error{&types.ConditionalCheckFailedException{}}
-	if _, err := s.Claim(t.Context(), "h", "acme", credential.Claim{ID: "me"}, time.Time{}, false); !errors.Is(err, store.ErrConflict) {
+	if _, err := s.Claim(t.Context(), "h", "acme", credential.Claim{ID: "me"}, time.Time{}, false); !errors.Is(err,
+		store.ErrConflict) {
 		t.Errorf("got %v, want ErrConflict", err)
 	}
 }
@@ -197,12 +209,13 @@ func TestWaits(t *testing.T) {
 	}
 }
 
-func TestNobodyWaitsBeyondTheContext(t *testing.T) {
+func TestWaitingEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	f := &troubled{errs: repeat(cancelled("TransactionConflict"), tries)}
 	s, _ := impatient(f)
-	if err := s.Commit(ctx, credential.Change{DropPicture: "h"}); err == nil || errors.Is(err, store.ErrConflict) || f.writes != 1 {
+	if err := s.Commit(ctx, credential.Change{DropPicture: "h"}); err == nil || errors.Is(err, store.ErrConflict) ||
+		f.writes != 1 {
 		t.Errorf("got %v after %d attempts, want an error after the first", err, f.writes)
 	}
 }

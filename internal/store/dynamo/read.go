@@ -13,18 +13,19 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// get reads one item. found is false, and the value zero, when there is none.
+// get reads one item, strongly consistent. found is false, and the value zero, when there is none.
 func get[T any](ctx context.Context, s *Store, op string, key pair) (v T, found bool, err error) {
-	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key.item(), ConsistentRead: aws.Bool(true)})
+	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: key.item(),
+		ConsistentRead: aws.Bool(true)})
 	if err != nil || out.Item == nil {
-		return v, false, outcome(op, err)
+		return v, false, callersError(op, err)
 	}
 	v, err = decode[T](out.Item)
 	return v, err == nil, err
 }
 
-// must is get for items that ought to be there.
-func must[T any](ctx context.Context, s *Store, op string, key pair) (T, error) {
+// getExisting is get for an item that a caller expects: store.ErrNotFound when it is not there.
+func getExisting[T any](ctx context.Context, s *Store, op string, key pair) (T, error) {
 	v, found, err := get[T](ctx, s, op, key)
 	if err == nil && !found {
 		err = store.ErrNotFound
@@ -47,7 +48,7 @@ func all[T any](ctx context.Context, s *Store, op, pk, prefix string) ([]T, erro
 	for {
 		out, err := s.client.Query(ctx, input)
 		if err != nil {
-			return nil, outcome(op, err)
+			return nil, callersError(op, err)
 		}
 		for _, it := range out.Items {
 			v, err := decode[T](it)
@@ -65,7 +66,7 @@ func all[T any](ctx context.Context, s *Store, op, pk, prefix string) ([]T, erro
 
 // Profile implements store.Rows.
 func (s *Store) Profile(ctx context.Context, profileID string) (credential.Profile, error) {
-	return must[credential.Profile](ctx, s, "profile", profileKey(profileID))
+	return getExisting[credential.Profile](ctx, s, "profile", profileKey(profileID))
 }
 
 // Profiles implements store.Rows.
@@ -75,17 +76,17 @@ func (s *Store) Profiles(ctx context.Context) ([]credential.Profile, error) {
 
 // Holder implements store.Rows.
 func (s *Store) Holder(ctx context.Context, holderID string) (credential.Holder, error) {
-	return must[credential.Holder](ctx, s, "holder", holderKey(holderID))
+	return getExisting[credential.Holder](ctx, s, "holder", holderKey(holderID))
 }
 
 // Picture implements store.Rows.
 func (s *Store) Picture(ctx context.Context, holderID string) (credential.Picture, error) {
-	return must[credential.Picture](ctx, s, "picture", pictureKey(holderID))
+	return getExisting[credential.Picture](ctx, s, "picture", pictureKey(holderID))
 }
 
 // Credential implements store.Rows.
 func (s *Store) Credential(ctx context.Context, holderID, credentialID string) (credential.Credential, error) {
-	return must[credential.Credential](ctx, s, "credential", credentialKey(holderID, credentialID))
+	return getExisting[credential.Credential](ctx, s, "credential", credentialKey(holderID, credentialID))
 }
 
 // Credentials implements store.Rows.
@@ -98,17 +99,17 @@ func (s *Store) Credentials(ctx context.Context, holderID string) ([]credential.
 
 // Owner implements store.Rows.
 func (s *Store) Owner(ctx context.Context, account, mobileID string) (credential.Owner, error) {
-	return must[credential.Owner](ctx, s, "owner", ownerKey(account, mobileID))
+	return getExisting[credential.Owner](ctx, s, "owner", ownerKey(account, mobileID))
 }
 
 // Ref implements store.Rows.
 func (s *Store) Ref(ctx context.Context, account string, kind credential.RefKind, id string) (credential.Ref, error) {
-	return must[credential.Ref](ctx, s, "reference", refKey(account, kind, id))
+	return getExisting[credential.Ref](ctx, s, "reference", refKey(account, kind, id))
 }
 
 // Slot implements store.Rows.
 func (s *Store) Slot(ctx context.Context, account, deviceID, profileID string) (credential.Slot, error) {
-	return must[credential.Slot](ctx, s, "slot", slotKey(account, deviceID, profileID))
+	return getExisting[credential.Slot](ctx, s, "slot", slotKey(account, deviceID, profileID))
 }
 
 // Seen implements store.Rows.
@@ -117,9 +118,9 @@ func (s *Store) Seen(ctx context.Context, credentialID, hash string) (bool, erro
 	return found, err
 }
 
-// Idempotency implements store.Rows. What has expired may still be found.
+// Idempotency implements store.Rows. It may still return an item that has expired.
 func (s *Store) Idempotency(ctx context.Context, holderID, hash string) (credential.Idempotency, error) {
-	return must[credential.Idempotency](ctx, s, "idempotency", idempotencyKey(holderID, hash))
+	return getExisting[credential.Idempotency](ctx, s, "idempotency", idempotencyKey(holderID, hash))
 }
 
 // History returns the history of a credential, oldest first.
@@ -139,10 +140,10 @@ type listed struct {
 	ListKey string `json:"listKey"`
 }
 
-// ListCredentials returns up to page.Limit credentials of a profile, the newest first, and the cursor of what follows, empty at the
-// end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status asked for. A cursor of
-// another profile, or none of ours, is refused with credential.CodeInvalidCursor. The index tells which rows there are and may
-// lag; what they say is read from the rows.
+// ListCredentials returns up to page.Limit credentials of a profile, the newest first, and the cursor of what follows,
+// empty at the end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status
+// asked for. A cursor of another list, or one this method did not return, is refused with credential.CodeInvalidCursor.
+// The index, which may be some seconds old, only says which rows there are; what they hold is read from the rows.
 func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) {
 	limit := max(page.Limit, 1)
 	after, err := page.Position()
@@ -187,7 +188,8 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 }
 
 // listed reads up to size entries of a profile's list after a position.
-func (s *Store) listed(ctx context.Context, profileID, after string, size int) (entries []listed, more bool, err error) {
+func (s *Store) listed(ctx context.Context, profileID, after string, size int) (entries []listed,
+	more bool, err error) {
 	condition, values := "#profileId = :profile", item{":profile": text(profileID)}
 	if after != "" {
 		condition += " AND #listKey < :after"
@@ -199,7 +201,7 @@ func (s *Store) listed(ctx context.Context, profileID, after string, size int) (
 		ScanIndexForward: aws.Bool(false), Limit: aws.Int32(int32(size)),
 	})
 	if err != nil {
-		return nil, false, outcome("list credentials", err)
+		return nil, false, callersError("list credentials", err)
 	}
 	for _, it := range out.Items {
 		e, err := decode[listed](it)
@@ -220,18 +222,19 @@ func (s *Store) rows(ctx context.Context, entries []listed) (map[pair]credential
 	}
 	for try := 0; len(keys) > 0; try++ {
 		if try == tries {
-			return nil, outcome("list credentials", errors.New("keys remain unprocessed"))
+			return nil, callersError("list credentials", errors.New("keys remain unprocessed"))
 		}
 		if try > 0 {
 			if err := s.backoff.Wait(ctx, try-1); err != nil {
-				return nil, outcome("list credentials", err)
+				return nil, callersError("list credentials", err)
 			}
 		}
-		out, err := s.client.BatchGetItem(ctx, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
-			s.table: {Keys: keys, ConsistentRead: aws.Bool(true)},
-		}})
+		out, err := s.client.BatchGetItem(ctx,
+			&dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
+				s.table: {Keys: keys, ConsistentRead: aws.Bool(true)},
+			}})
 		if err != nil {
-			return nil, outcome("list credentials", err)
+			return nil, callersError("list credentials", err)
 		}
 		for _, it := range out.Responses[s.table] {
 			row, err := decode[credential.Credential](it)

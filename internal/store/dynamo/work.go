@@ -16,8 +16,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// The conditions of single writes are made so that a write which meets its own effect succeeds: an attempt whose answer was lost is
-// repeated by the SDK, and there is no token for single writes.
+// The SDK repeats an attempt whose answer was lost, and single writes, unlike transactions, have no token that tells
+// DynamoDB so. Their conditions therefore also hold when the write has already taken effect.
 
 // update changes one item and returns it as it then is.
 func (s *Store) update(ctx context.Context, op string, key pair, update, condition string, values item) (item, error) {
@@ -31,18 +31,18 @@ func (s *Store) update(ctx context.Context, op string, key pair, update, conditi
 		return err
 	})
 	if err != nil {
-		return nil, outcome(op, err)
+		return nil, callersError(op, err)
 	}
 	return out.Attributes, nil
 }
 
-// put stores one item, whatever is there.
+// put stores one item, in place of the one that may be there.
 func (s *Store) put(ctx context.Context, op string, key pair, v any) error {
 	it, err := encode(key, v)
 	if err != nil {
 		return err
 	}
-	return outcome(op, s.retry(ctx, func() error {
+	return callersError(op, s.retry(ctx, func() error {
 		_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: it})
 		return err
 	}))
@@ -50,7 +50,7 @@ func (s *Store) put(ctx context.Context, op string, key pair, v any) error {
 
 // remove deletes one item on a condition, if any.
 func (s *Store) remove(ctx context.Context, op string, key pair, condition string, values item) error {
-	return outcome(op, s.retry(ctx, func() error {
+	return callersError(op, s.retry(ctx, func() error {
 		_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 			TableName: &s.table, Key: key.item(), ConditionExpression: optional(condition),
 			ExpressionAttributeNames: optionalNames(condition), ExpressionAttributeValues: values,
@@ -61,7 +61,7 @@ func (s *Store) remove(ctx context.Context, op string, key pair, condition strin
 
 // WorkItem implements store.Work.
 func (s *Store) WorkItem(ctx context.Context, holderID, account string) (credential.WorkItem, error) {
-	return must[credential.WorkItem](ctx, s, "work item", workKey(holderID, account))
+	return getExisting[credential.WorkItem](ctx, s, "work item", workKey(holderID, account))
 }
 
 // WorkItems implements store.Work; they are ordered by account.
@@ -70,7 +70,8 @@ func (s *Store) WorkItems(ctx context.Context, holderID string) ([]credential.Wo
 }
 
 // Claim implements store.Work. Taking the claim one has already succeeds.
-func (s *Store) Claim(ctx context.Context, holderID, account string, claim credential.Claim, now time.Time, onlyDue bool) (credential.WorkItem, error) {
+func (s *Store) Claim(ctx context.Context, holderID, account string, claim credential.Claim, now time.Time,
+	onlyDue bool) (credential.WorkItem, error) {
 	value, err := attributevalue.MarshalWithOptions(claim, encoding)
 	if err != nil {
 		return credential.WorkItem{}, fmt.Errorf("dynamo: encoding a claim: %w", err)
@@ -103,7 +104,8 @@ func (s *Store) SaveWork(ctx context.Context, w credential.WorkItem) error {
 	}
 	_, err = s.update(ctx, "save work", workKey(w.HolderID, w.Account),
 		"SET #userId = :user, #personHash = :person, #pictureRef = :picture, #retry = :retry", "#claim.#id = :id",
-		item{":user": text(w.UserID), ":person": text(w.PersonHash), ":picture": text(w.PictureRef), ":retry": retry, ":id": claimID(w)})
+		item{":user": text(w.UserID), ":person": text(w.PersonHash), ":picture": text(w.PictureRef), ":retry": retry,
+			":id": claimID(w)})
 	return err
 }
 
@@ -128,14 +130,15 @@ func (s *Store) Due(ctx context.Context, account string, now time.Time, limit in
 	var refs []credential.WorkRef
 	condition := "#account = :account AND #dueAt <= :now"
 	input := &dynamodb.QueryInput{
-		TableName: &s.table, IndexName: aws.String("due"), KeyConditionExpression: &condition, ExpressionAttributeNames: names(condition),
+		TableName: &s.table, IndexName: aws.String("due"), KeyConditionExpression: &condition,
+		ExpressionAttributeNames:  names(condition),
 		ExpressionAttributeValues: item{":account": text(account), ":now": moment(now)},
 	}
 	for len(refs) < limit {
 		input.Limit = aws.Int32(int32(limit - len(refs)))
 		out, err := s.client.Query(ctx, input)
 		if err != nil {
-			return nil, outcome("due", err)
+			return nil, callersError("due", err)
 		}
 		for _, it := range out.Items {
 			entry, err := decode[struct {
@@ -145,7 +148,8 @@ func (s *Store) Due(ctx context.Context, account string, now time.Time, limit in
 			if err != nil {
 				return nil, err
 			}
-			refs = append(refs, credential.WorkRef{HolderID: strings.TrimPrefix(entry.PK, holderPrefix), Account: account, DueAt: entry.DueAt})
+			refs = append(refs, credential.WorkRef{HolderID: strings.TrimPrefix(entry.PK, holderPrefix),
+				Account: account, DueAt: entry.DueAt})
 		}
 		if len(out.LastEvaluatedKey) == 0 {
 			break
@@ -162,7 +166,7 @@ func (s *Store) PutStock(ctx context.Context, stock credential.Stock) error {
 
 // Stock returns the stock of a part number as last seen; store.ErrNotFound when it was never seen.
 func (s *Store) Stock(ctx context.Context, account, partNumber string) (credential.Stock, error) {
-	return must[credential.Stock](ctx, s, "stock", stockKey(account, partNumber))
+	return getExisting[credential.Stock](ctx, s, "stock", stockKey(account, partNumber))
 }
 
 // Bookmark implements store.AccountState.
@@ -179,7 +183,8 @@ func (s *Store) SetBookmark(ctx context.Context, account, from, to string) error
 	if from == "" || to == "" {
 		condition += " OR attribute_not_exists(#bookmark)"
 	}
-	_, err := s.update(ctx, "set bookmark", feedKey(account), "SET #bookmark = :to", condition, item{":from": text(from), ":to": text(to)})
+	_, err := s.update(ctx, "set bookmark", feedKey(account), "SET #bookmark = :to", condition,
+		item{":from": text(from), ":to": text(to)})
 	return err
 }
 
@@ -200,13 +205,15 @@ func (s *Store) SetOutage(ctx context.Context, account string, outage credential
 // budgetKept is how long the count of a window is kept. It only has to outlast the window.
 const budgetKept = 24 * time.Hour
 
-// Spend counts one call of an account in the window that starts at a moment, and says whether that is within limit; a call beyond
-// it is not counted. An answer that got lost counts twice: too careful rather than too many.
+// Spend counts one call of an account in the window that starts at a moment, and says whether that is within limit; a
+// call beyond it is not counted. When DynamoDB's answer is lost, a call may be counted twice: making too few calls is
+// safer than making too many.
 func (s *Store) Spend(ctx context.Context, account string, window time.Time, limit int) (bool, error) {
 	if limit < 1 {
 		return false, nil
 	}
-	_, err := s.update(ctx, "spend", budgetKey(account, window), "ADD #n :one SET #ttl = :ttl", "attribute_not_exists(#n) OR #n < :limit",
+	_, err := s.update(ctx, "spend", budgetKey(account, window), "ADD #n :one SET #ttl = :ttl",
+		"attribute_not_exists(#n) OR #n < :limit",
 		item{":one": number(1), ":limit": number(int64(limit)), ":ttl": expiry(window.Add(budgetKept))})
 	if errors.Is(err, store.ErrConflict) {
 		return false, nil

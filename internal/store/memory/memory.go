@@ -1,7 +1,8 @@
-// Package memory is the store in a map: for tests of what uses a store, and as the model the real one is compared with.
+// Package memory is the store kept in a map: for tests of packages that use a store, and as the model with which the
+// real store is compared.
 //
-// What belongs here is the meaning of the store's methods and nothing of how DynamoDB brings it about; package storetest holds the
-// two together. Nothing here outlives the process.
+// What belongs here is what the store's methods mean, and nothing of how DynamoDB does it; package storetest checks
+// that both stores agree. Nothing here outlives the process.
 package memory
 
 import (
@@ -25,12 +26,12 @@ const maxItems = 100
 // maxExamined is how many rows one call of ListCredentials looks at.
 const maxExamined = 1000
 
-// Store implements the ports of package store and what lookups read. The zero value is an empty store; it may be used by many goroutines.
-// Values are copied in and out, with times in UTC, cut to milliseconds.
+// Store implements the ports of package store and the lists that webapi's lookups read. The zero value is an empty
+// store; it may be used by many goroutines. Values are copied in and out, with times in UTC, cut to milliseconds.
 type Store struct {
-	// Fail, when set, is called with the name of every method before it does anything, and of every writing method once more, as
-	// in "Commit after", when its effect is there: a non-nil error is what the caller gets. It is called without a lock held, so
-	// it may use the store, to be the one who was faster.
+	// Fail, when set, is called with the name of every method before it does anything, and of every writing method once
+	// more, as in "Commit after", when its effect is there: a non-nil error is what the caller gets. It is called
+	// without a lock held, so it may use the store itself, to play another process that was faster.
 	Fail func(op string) error
 
 	mu    sync.Mutex
@@ -58,8 +59,8 @@ const (
 
 func key(parts ...string) string { return strings.Join(parts, "\x00") }
 
-// action is what a transaction does to one item: it may when allow agrees with what is there (nil when nothing is), and then
-// leaves what then returns (nil to remove it).
+// action is what a transaction does to one item: if allow accepts the stored item (nil for none), the item becomes what
+// then returns (nil removes it).
 type action struct {
 	key   string
 	allow func(old any) bool
@@ -78,7 +79,8 @@ func remove(key string, allow func(old any) bool) action {
 func always(any) bool     { return true }
 func absent(old any) bool { return old == nil }
 
-// before allows the revision before the given one: nothing for the first.
+// before accepts a stored item whose revision is one less than the given one; for revision 1, only that there is no
+// item.
 func before(revision int64) func(old any) bool {
 	return func(old any) bool {
 		switch o := old.(type) {
@@ -134,7 +136,10 @@ func actions(c credential.Change) []action {
 		add(put(key(kindOwner, o.Account, o.MobileID), o, before(o.Revision)))
 	}
 	for _, r := range c.Refs {
-		add(put(key(kindRef, r.Account, string(r.Kind), r.ID), r, func(old any) bool { return old == nil || old == any(r) }))
+		add(put(key(kindRef, r.Account, string(r.Kind), r.ID), r, func(old any) bool {
+			return old == nil ||
+				old == any(r)
+		}))
 	}
 	for _, s := range c.Slots {
 		add(put(slotKey(s), s, func(old any) bool {
@@ -256,8 +261,8 @@ func get[T any](ctx context.Context, s *Store, op, key string) (item T, found bo
 	return clone(item), found, nil
 }
 
-// must is get for items that ought to be there.
-func must[T any](ctx context.Context, s *Store, op, key string) (T, error) {
+// getExisting is get for an item that a caller expects: store.ErrNotFound when it is not there.
+func getExisting[T any](ctx context.Context, s *Store, op, key string) (T, error) {
 	item, found, err := get[T](ctx, s, op, key)
 	if err == nil && !found {
 		err = store.ErrNotFound
@@ -284,7 +289,7 @@ func all[T any](ctx context.Context, s *Store, op string, keep func(T) bool, com
 
 // Profile implements store.Rows.
 func (s *Store) Profile(ctx context.Context, profileID string) (credential.Profile, error) {
-	return must[credential.Profile](ctx, s, "Profile", key(kindProfile, profileID))
+	return getExisting[credential.Profile](ctx, s, "Profile", key(kindProfile, profileID))
 }
 
 // Profiles implements store.Rows.
@@ -295,17 +300,17 @@ func (s *Store) Profiles(ctx context.Context) ([]credential.Profile, error) {
 
 // Holder implements store.Rows.
 func (s *Store) Holder(ctx context.Context, holderID string) (credential.Holder, error) {
-	return must[credential.Holder](ctx, s, "Holder", key(kindHolder, holderID))
+	return getExisting[credential.Holder](ctx, s, "Holder", key(kindHolder, holderID))
 }
 
 // Picture implements store.Rows.
 func (s *Store) Picture(ctx context.Context, holderID string) (credential.Picture, error) {
-	return must[credential.Picture](ctx, s, "Picture", key(kindPicture, holderID))
+	return getExisting[credential.Picture](ctx, s, "Picture", key(kindPicture, holderID))
 }
 
 // Credential implements store.Rows.
 func (s *Store) Credential(ctx context.Context, holderID, credentialID string) (credential.Credential, error) {
-	return must[credential.Credential](ctx, s, "Credential", key(kindCredential, holderID, credentialID))
+	return getExisting[credential.Credential](ctx, s, "Credential", key(kindCredential, holderID, credentialID))
 }
 
 // Credentials implements store.Rows.
@@ -319,17 +324,17 @@ func byCreation(a, b credential.Credential) int {
 
 // Owner implements store.Rows.
 func (s *Store) Owner(ctx context.Context, account, mobileID string) (credential.Owner, error) {
-	return must[credential.Owner](ctx, s, "Owner", key(kindOwner, account, mobileID))
+	return getExisting[credential.Owner](ctx, s, "Owner", key(kindOwner, account, mobileID))
 }
 
 // Ref implements store.Rows.
 func (s *Store) Ref(ctx context.Context, account string, kind credential.RefKind, id string) (credential.Ref, error) {
-	return must[credential.Ref](ctx, s, "Ref", key(kindRef, account, string(kind), id))
+	return getExisting[credential.Ref](ctx, s, "Ref", key(kindRef, account, string(kind), id))
 }
 
 // Slot implements store.Rows.
 func (s *Store) Slot(ctx context.Context, account, deviceID, profileID string) (credential.Slot, error) {
-	return must[credential.Slot](ctx, s, "Slot", key(kindSlot, account, deviceID, profileID))
+	return getExisting[credential.Slot](ctx, s, "Slot", key(kindSlot, account, deviceID, profileID))
 }
 
 // Seen implements store.Rows.
@@ -340,12 +345,12 @@ func (s *Store) Seen(ctx context.Context, credentialID, hash string) (bool, erro
 
 // Idempotency implements store.Rows.
 func (s *Store) Idempotency(ctx context.Context, holderID, hash string) (credential.Idempotency, error) {
-	return must[credential.Idempotency](ctx, s, "Idempotency", key(kindIdempotency, holderID, hash))
+	return getExisting[credential.Idempotency](ctx, s, "Idempotency", key(kindIdempotency, holderID, hash))
 }
 
 // WorkItem implements store.Work.
 func (s *Store) WorkItem(ctx context.Context, holderID, account string) (credential.WorkItem, error) {
-	return must[credential.WorkItem](ctx, s, "WorkItem", workKey(holderID, account))
+	return getExisting[credential.WorkItem](ctx, s, "WorkItem", workKey(holderID, account))
 }
 
 // WorkItems implements store.Work.
@@ -354,8 +359,10 @@ func (s *Store) WorkItems(ctx context.Context, holderID string) ([]credential.Wo
 		func(a, b credential.WorkItem) int { return cmp.Compare(a.Account, b.Account) })
 }
 
-// Claim implements store.Work. Taking the claim one has already succeeds: its first answer may have been lost.
-func (s *Store) Claim(ctx context.Context, holderID, account string, claim credential.Claim, now time.Time, onlyDue bool) (credential.WorkItem, error) {
+// Claim implements store.Work. Taking a claim that the caller already has succeeds: the first answer may have been
+// lost.
+func (s *Store) Claim(ctx context.Context, holderID, account string, claim credential.Claim, now time.Time,
+	onlyDue bool) (credential.WorkItem, error) {
 	var taken credential.WorkItem
 	err := s.write(ctx, "Claim", func() error {
 		w, found := s.items[workKey(holderID, account)].(credential.WorkItem)
@@ -403,7 +410,8 @@ func (s *Store) Release(ctx context.Context, item credential.WorkItem, drop bool
 		k := workKey(item.HolderID, item.Account)
 		w, found := s.items[k].(credential.WorkItem)
 		due := clone(item.DueAt)
-		if drop && !found || !drop && found && w.Claim == nil && w.Added == item.Added && reflect.DeepEqual(w.DueAt, due) {
+		if drop && !found || !drop && found && w.Claim == nil && w.Added == item.Added &&
+			reflect.DeepEqual(w.DueAt, due) {
 			return nil
 		}
 		if _, ok := s.claimed(item); !ok || w.Added != item.Added {
@@ -443,7 +451,7 @@ func (s *Store) PutStock(ctx context.Context, stock credential.Stock) error {
 
 // Stock returns the stock of a part number as last seen; store.ErrNotFound when it was never seen.
 func (s *Store) Stock(ctx context.Context, account, partNumber string) (credential.Stock, error) {
-	return must[credential.Stock](ctx, s, "Stock", key(kindStock, account, partNumber))
+	return getExisting[credential.Stock](ctx, s, "Stock", key(kindStock, account, partNumber))
 }
 
 // Bookmark implements store.AccountState.
@@ -478,8 +486,8 @@ func (s *Store) SetOutage(ctx context.Context, account string, outage credential
 	})
 }
 
-// Spend counts one call of an account in the window that starts at a moment, and says whether that is within limit; a call beyond
-// it is not counted.
+// Spend counts one call of an account in the window that starts at a moment, and says whether that is within limit; a
+// call beyond it is not counted.
 func (s *Store) Spend(ctx context.Context, account string, window time.Time, limit int) (bool, error) {
 	var ok bool
 	err := s.write(ctx, "Spend", func() error {
@@ -495,13 +503,16 @@ func (s *Store) Spend(ctx context.Context, account string, window time.Time, lim
 
 // History returns the history of a credential, oldest first.
 func (s *Store) History(ctx context.Context, holderID, credentialID string) ([]credential.HistoryEntry, error) {
-	return all(ctx, s, "History", func(h credential.HistoryEntry) bool { return h.HolderID == holderID && h.CredentialID == credentialID },
+	return all(ctx, s, "History", func(h credential.HistoryEntry) bool {
+		return h.HolderID == holderID &&
+			h.CredentialID == credentialID
+	},
 		func(a, b credential.HistoryEntry) int { return cmp.Compare(a.Revision, b.Revision) })
 }
 
-// ListCredentials returns up to page.Limit credentials of a profile, the newest first, and the cursor of what follows, empty at the
-// end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status asked for. A cursor of
-// another profile, or none of ours, is refused with credential.CodeInvalidCursor.
+// ListCredentials returns up to page.Limit credentials of a profile, the newest first, and the cursor of what follows,
+// empty at the end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status
+// asked for. A cursor of another list, or one this method did not return, is refused with credential.CodeInvalidCursor.
 func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) {
 	after, err := page.Position()
 	if err != nil {

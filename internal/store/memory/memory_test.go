@@ -49,8 +49,9 @@ func TestFailMayBeTheOneWhoWasFaster(t *testing.T) {
 func TestNothingIsShared(t *testing.T) {
 	var s memory.Store
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	row := credential.Credential{ID: "c", HolderID: "h", Revision: 1, ActivatedAt: &at, Mobile: &credential.MobileID{ID: "m"},
-		Aside: []credential.Reserved{{UserID: "u"}}}
+	row := credential.Credential{ID: "c", HolderID: "h", Revision: 1, ActivatedAt: &at,
+		Mobile: &credential.MobileID{ID: "m"},
+		Aside:  []credential.Reserved{{UserID: "u"}}}
 	if err := s.Commit(t.Context(), credential.Change{Credentials: []credential.Credential{row}}); err != nil {
 		t.Fatal(err)
 	}

@@ -32,15 +32,18 @@ func row(id string, revision int64) credential.Credential {
 }
 
 func owner(revision int64) credential.Owner {
-	return credential.Owner{Account: "acme", MobileID: "m:1", State: credential.OwnerHeld, CredentialID: fmt.Sprint("revision ", revision), Revision: revision}
+	return credential.Owner{Account: "acme", MobileID: "m:1", State: credential.OwnerHeld,
+		CredentialID: fmt.Sprint("revision ", revision), Revision: revision}
 }
 
 func picture(holderID, data string) *credential.Picture {
-	return &credential.Picture{HolderID: holderID, ContentType: "image/jpeg", Data: []byte(data), Hash: "hash of " + data}
+	return &credential.Picture{HolderID: holderID, ContentType: "image/jpeg", Data: []byte(data),
+		Hash: "hash of " + data}
 }
 
 func entry(revision int64) credential.HistoryEntry {
-	return credential.HistoryEntry{ID: "c1-1", HolderID: "h1", CredentialID: "c1", At: noon, Event: credential.EventAssigned, Revision: revision}
+	return credential.HistoryEntry{ID: "c1-1", HolderID: "h1", CredentialID: "c1", At: noon,
+		Event: credential.EventAssigned, Revision: revision}
 }
 
 func ref(holderID, credentialID, profileID string) change {
@@ -49,11 +52,13 @@ func ref(holderID, credentialID, profileID string) change {
 }
 
 func slot(credentialID string) credential.Slot {
-	return credential.Slot{Account: "acme", DeviceID: "d1", ProfileID: "p1", HolderID: "h1", CredentialID: credentialID, CredentialRef: "of " + credentialID}
+	return credential.Slot{Account: "acme", DeviceID: "d1", ProfileID: "p1", HolderID: "h1", CredentialID: credentialID,
+		CredentialRef: "of " + credentialID}
 }
 
 func idempotency(payload string, expires time.Time) change {
-	return change{Idempotency: &credential.Idempotency{HolderID: "h1", Hash: "x1", Payload: payload, CredentialID: "c1", ExpiresAt: expires}}
+	return change{Idempotency: &credential.Idempotency{HolderID: "h1", Hash: "x1", Payload: payload, CredentialID: "c1",
+		ExpiresAt: expires}}
 }
 
 func touch(unclaimed ...bool) change {
@@ -64,8 +69,8 @@ func touch(unclaimed ...bool) change {
 	return c
 }
 
-// testChanges holds each part of a change against what may be there before. Every change also stores a picture, a part without a condition
-// of its own: it is there afterwards exactly when the change was possible.
+// testChanges tries each part of a change on every state in which the stored item can be. Every change also stores a
+// picture, a part without a condition of its own: it is there afterwards exactly when the change was possible.
 func testChanges(t *testing.T, open func(*testing.T) Store) {
 	type test struct {
 		name   string
@@ -90,8 +95,10 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 			test{name: v.name + " created", change: v.at(1)},
 			test{name: v.name + " created twice", before: []change{v.at(1)}, change: v.at(1), want: store.ErrConflict},
 			test{name: v.name + " changed", before: []change{v.at(1)}, change: v.at(2)},
-			test{name: v.name + " changed twice", before: []change{v.at(1), v.at(2)}, change: v.at(2), want: store.ErrConflict},
-			test{name: v.name + " changed from the future", before: []change{v.at(1)}, change: v.at(3), want: store.ErrConflict},
+			test{name: v.name + " changed twice", before: []change{v.at(1), v.at(2)}, change: v.at(2),
+				want: store.ErrConflict},
+			test{name: v.name + " changed from the future", before: []change{v.at(1)}, change: v.at(3),
+				want: store.ErrConflict},
 			test{name: v.name + " changed while absent", change: v.at(2), want: store.ErrConflict},
 		)
 	}
@@ -139,24 +146,30 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 		{name: "empty change"},
 		{name: "at a holder", before: []change{exists}, change: change{HolderAt: "h1"}},
 		{name: "at no holder", change: change{HolderAt: "h1"}, want: store.ErrConflict},
-		{name: "at a holder being erased", before: []change{leaving}, change: change{HolderAt: "h1"}, want: store.ErrConflict},
+		{name: "at a holder being erased", before: []change{leaving}, change: change{HolderAt: "h1"},
+			want: store.ErrConflict},
 		{name: "at the holder it creates", change: change{HolderAt: "h1", Holder: holder("h1", 1)}},
-		{name: "at the holder it changes", before: []change{exists}, change: change{HolderAt: "h1", Holder: holder("h1", 3)}, want: store.ErrConflict},
-		{name: "at a holder while changing another", change: change{HolderAt: "h1", Holder: holder("h2", 1)}, want: store.ErrConflict},
+		{name: "at the holder it changes", before: []change{exists},
+			change: change{HolderAt: "h1", Holder: holder("h1", 3)}, want: store.ErrConflict},
+		{name: "at a holder while changing another", change: change{HolderAt: "h1", Holder: holder("h2", 1)},
+			want: store.ErrConflict},
 
 		{name: "erase", before: []change{leaving}, change: change{EraseHolder: "h1"}, check: erased},
-		{name: "erase with the picture dropped", before: []change{leaving}, change: change{EraseHolder: "h1", DropPicture: "h1"}, check: erased},
+		{name: "erase with the picture dropped", before: []change{leaving}, change: change{EraseHolder: "h1",
+			DropPicture: "h1"}, check: erased},
 		{name: "erase unasked", before: []change{exists}, change: change{EraseHolder: "h1"}, want: store.ErrConflict},
-		{name: "erase nobody", change: change{EraseHolder: "h1"}, want: store.ErrConflict},
+		{name: "erase a holder that is not there", change: change{EraseHolder: "h1"}, want: store.ErrConflict},
 
-		{name: "drop a picture", before: []change{{Picture: picture("h1", "old")}}, change: change{DropPicture: "h1"}, check: func(t *testing.T, s Store) {
-			_, err := s.Picture(t.Context(), "h1")
-			wantError(t, err, store.ErrNotFound)
-		}},
+		{name: "drop a picture", before: []change{{Picture: picture("h1", "old")}}, change: change{DropPicture: "h1"},
+			check: func(t *testing.T, s Store) {
+				_, err := s.Picture(t.Context(), "h1")
+				wantError(t, err, store.ErrNotFound)
+			}},
 		{name: "drop no picture", change: change{DropPicture: "h1"}},
-		{name: "replace a picture", before: []change{{Picture: picture("h1", "old")}}, change: change{Picture: picture("h1", "new")}, check: func(t *testing.T, s Store) {
-			wantEqual(t, read[credential.Picture](t)(s.Picture(t.Context(), "h1")), *picture("h1", "new"))
-		}},
+		{name: "replace a picture", before: []change{{Picture: picture("h1", "old")}},
+			change: change{Picture: picture("h1", "new")}, check: func(t *testing.T, s Store) {
+				wantEqual(t, read[credential.Picture](t)(s.Picture(t.Context(), "h1")), *picture("h1", "new"))
+			}},
 
 		{name: "history", change: history, check: func(t *testing.T, s Store) {
 			wantEqual(t, read[[]credential.HistoryEntry](t)(s.History(t.Context(), "h1", "c1")), history.History)
@@ -166,18 +179,25 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 		{name: "reference", change: ref("h1", "c1", ""), check: stored(ref("h1", "c1", ""))},
 		{name: "reference again", before: []change{ref("h1", "c1", "")}, change: ref("h1", "c1", "")},
 		{name: "reference without ids again", before: []change{ref("", "", "")}, change: ref("", "", "")},
-		{name: "reference to another credential", before: []change{ref("h1", "c1", "")}, change: ref("h1", "c2", ""), want: store.ErrConflict},
-		{name: "reference to another holder", before: []change{ref("h1", "", "")}, change: ref("h2", "", ""), want: store.ErrConflict},
-		{name: "reference to another profile", before: []change{ref("", "", "p1")}, change: ref("", "", "p2"), want: store.ErrConflict},
-		{name: "reference to less", before: []change{ref("h1", "c1", "")}, change: ref("h1", "", ""), want: store.ErrConflict},
-		{name: "reference to more", before: []change{ref("h1", "", "")}, change: ref("h1", "c1", ""), want: store.ErrConflict},
+		{name: "reference to another credential", before: []change{ref("h1", "c1", "")}, change: ref("h1", "c2", ""),
+			want: store.ErrConflict},
+		{name: "reference to another holder", before: []change{ref("h1", "", "")}, change: ref("h2", "", ""),
+			want: store.ErrConflict},
+		{name: "reference to another profile", before: []change{ref("", "", "p1")}, change: ref("", "", "p2"),
+			want: store.ErrConflict},
+		{name: "reference to less", before: []change{ref("h1", "c1", "")}, change: ref("h1", "", ""),
+			want: store.ErrConflict},
+		{name: "reference to more", before: []change{ref("h1", "", "")}, change: ref("h1", "c1", ""),
+			want: store.ErrConflict},
 
 		{name: "slot", change: taken("c1"), check: stored(taken("c1"))},
 		{name: "slot again", before: []change{taken("c1")}, change: taken("c1")},
 		{name: "slot of another", before: []change{taken("c1")}, change: taken("c2"), want: store.ErrConflict},
-		{name: "slot taken over", before: []change{taken("c1")}, change: replaces("c2", "c1"), check: stored(taken("c2"))},
-		{name: "slot taken over from nobody", change: replaces("c2", "c1"), want: store.ErrConflict},
-		{name: "slot taken over from the wrong one", before: []change{taken("c1")}, change: replaces("c2", "c3"), want: store.ErrConflict},
+		{name: "slot taken over", before: []change{taken("c1")}, change: replaces("c2", "c1"),
+			check: stored(taken("c2"))},
+		{name: "slot taken over that is free", change: replaces("c2", "c1"), want: store.ErrConflict},
+		{name: "slot taken over from the wrong one", before: []change{taken("c1")}, change: replaces("c2", "c3"),
+			want: store.ErrConflict},
 		{name: "slot freed", before: []change{taken("c1")}, change: free("c1"), check: freed},
 		{name: "slot of another freed", before: []change{taken("c1")}, change: free("c2"), want: store.ErrConflict},
 		{name: "free slot freed", change: free("c1"), want: store.ErrConflict},
@@ -188,7 +208,8 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 		}},
 		{name: "seen twice", before: []change{seen}, change: seen, want: store.ErrConflict},
 
-		{name: "idempotency", change: idempotency("a", *after(time.Hour)), check: stored(idempotency("a", *after(time.Hour)))},
+		{name: "idempotency", change: idempotency("a", *after(time.Hour)),
+			check: stored(idempotency("a", *after(time.Hour)))},
 		{name: "idempotency twice", before: []change{idempotency("a", *after(time.Hour))},
 			change: idempotency("a", *after(time.Hour)), want: store.ErrConflict},
 		{name: "idempotency before it expires", before: []change{idempotency("a", *after(time.Millisecond))},
@@ -199,17 +220,25 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 		{name: "touch", change: touch(false), check: added(1)},
 		{name: "touch again", before: []change{touch(false)}, change: touch(false), check: added(2)},
 		{name: "touch twice at once", change: touch(false, false), check: added(1)},
-		{name: "touch of two accounts", change: change{Touch: []credential.Touch{{HolderID: "h1", Account: "acme"}, {HolderID: "h1", Account: "beta"}}}, check: added(1)},
-		{name: "touch what is claimed", before: []change{touch(false)}, claim: after(time.Minute), change: touch(false), check: added(2)},
+		{name: "touch of two accounts", change: change{Touch: []credential.Touch{{HolderID: "h1", Account: "acme"},
+			{HolderID: "h1", Account: "beta"}}}, check: added(1)},
+		{name: "touch what is claimed", before: []change{touch(false)}, claim: after(time.Minute), change: touch(false),
+			check: added(2)},
 		{name: "touch unless claimed, new", change: touch(true), check: added(1)},
 		{name: "touch unless claimed, not", before: []change{touch(false)}, change: touch(true), check: added(2)},
-		{name: "touch unless claimed, claimed", before: []change{touch(false)}, claim: after(time.Millisecond), change: touch(true), want: store.ErrConflict},
-		{name: "touch unless claimed, no longer", before: []change{touch(false)}, claim: after(-time.Millisecond), change: touch(true), check: added(2)},
-		{name: "touch unless claimed, just over", before: []change{touch(false)}, claim: &noon, change: touch(true), check: added(2)},
-		{name: "two touches, one unless claimed", before: []change{touch(false)}, claim: after(time.Minute), change: touch(false, true), want: store.ErrConflict},
+		{name: "touch unless claimed, claimed", before: []change{touch(false)}, claim: after(time.Millisecond),
+			change: touch(true), want: store.ErrConflict},
+		{name: "touch unless claimed, no longer", before: []change{touch(false)}, claim: after(-time.Millisecond),
+			change: touch(true), check: added(2)},
+		{name: "touch unless claimed, just over", before: []change{touch(false)}, claim: &noon, change: touch(true),
+			check: added(2)},
+		{name: "two touches, one unless claimed", before: []change{touch(false)}, claim: after(time.Minute),
+			change: touch(false, true), want: store.ErrConflict},
 		{name: "many parts, one impossible", before: []change{taken("c1"), exists}, change: change{
-			Profile: profile("p1", 1), HolderAt: "h1", Credentials: []credential.Credential{row("c1", 1), row("c2", 1)}, History: history.History,
-			Owners: []credential.Owner{owner(1)}, Refs: ref("h1", "c1", "").Refs, Slots: taken("c2").Slots, Seen: seen.Seen,
+			Profile: profile("p1", 1), HolderAt: "h1", Credentials: []credential.Credential{row("c1", 1), row("c2", 1)},
+			History: history.History,
+			Owners:  []credential.Owner{owner(1)}, Refs: ref("h1", "c1", "").Refs, Slots: taken("c2").Slots,
+			Seen:        seen.Seen,
 			Idempotency: idempotency("a", noon).Idempotency, Touch: touch(false).Touch,
 		}, want: store.ErrConflict},
 	}...)
@@ -219,7 +248,7 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 			s := open(t)
 			commit(t, s, tt.before...)
 			if tt.claim != nil {
-				claim := credential.Claim{ID: "somebody", Until: *tt.claim}
+				claim := credential.Claim{ID: "another", Until: *tt.claim}
 				if _, err := s.Claim(t.Context(), "h1", "acme", claim, noon.Add(-time.Hour), false); err != nil {
 					t.Fatal(err)
 				}
@@ -235,7 +264,8 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 				return
 			}
 			wantError(t, s.Commit(t.Context(), tt.change), nil)
-			wantEqual(t, read[credential.Picture](t)(s.Picture(t.Context(), tt.change.Picture.HolderID)), *tt.change.Picture)
+			wantEqual(t, read[credential.Picture](t)(s.Picture(t.Context(), tt.change.Picture.HolderID)),
+				*tt.change.Picture)
 			switch c := tt.change; {
 			case c.Profile != nil:
 				wantEqual(t, read[credential.Profile](t)(s.Profile(t.Context(), "p1")), *c.Profile)
@@ -253,7 +283,7 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 	}
 }
 
-// testBadChanges: what no transaction can do is neither done in part nor taken for a conflict.
+// testBadChanges: a change that no transaction can make is not made in part and is not reported as a conflict.
 func testBadChanges(t *testing.T, s Store) {
 	many := change{At: noon}
 	for i := range 101 {
@@ -261,9 +291,10 @@ func testBadChanges(t *testing.T, s Store) {
 	}
 	commit(t, s, change{Holder: erasing("h1", 1)})
 	for name, c := range map[string]change{
-		"more than 100 items":        many,
-		"a row twice":                {At: noon, Credentials: []credential.Credential{row("c1", 1), row("c1", 1)}},
-		"a slot taken and freed":     {At: noon, Slots: []credential.Slot{slot("c1")}, FreeSlots: []credential.Slot{slot("c1")}},
+		"more than 100 items": many,
+		"a row twice":         {At: noon, Credentials: []credential.Credential{row("c1", 1), row("c1", 1)}},
+		"a slot taken and freed": {At: noon, Slots: []credential.Slot{slot("c1")},
+			FreeSlots: []credential.Slot{slot("c1")}},
 		"a holder erased and needed": {At: noon, EraseHolder: "h1", HolderAt: "h1"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store"
 )
 
-// RunModel does random things to a store and to a model of it, and compares every answer and, at the end, all that is stored. Both
-// openers return an empty store.
+// RunModel makes the same random calls to a store and to a model of it. It compares every answer and, at the end,
+// everything that is stored. Both openers return an empty store.
 func RunModel(t *testing.T, open, model func(t *testing.T) Store) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := machine{t: rt, store: open(t), model: model(t)}
@@ -42,7 +42,7 @@ func RunModel(t *testing.T, open, model func(t *testing.T) Store) {
 	})
 }
 
-// machine keeps the two stores. What it draws is likely to be possible, since it looks at the model, but never certain to be.
+// machine keeps the two stores. It looks at the model to draw changes that are mostly, but not always, possible.
 type machine struct {
 	t            *rapid.T
 	store, model Store
@@ -132,28 +132,33 @@ func (m *machine) commit(t *rapid.T) {
 			if err != nil {
 				old.ProfileID, old.CreatedAt = pick(t, profileIDs, "profile"), now(t)
 			}
-			r.ProfileID, r.CreatedAt, r.Revision, r.LookAt = old.ProfileID, old.CreatedAt, next(t, old.Revision), moment(t)
+			r.ProfileID, r.CreatedAt, r.Revision, r.LookAt = old.ProfileID, old.CreatedAt,
+				next(t, old.Revision), moment(t)
 			c.Credentials = append(c.Credentials, r)
 			e := entry(r.Revision)
 			e.HolderID, e.CredentialID = r.HolderID, r.ID
 			c.History = append(c.History, e)
 		},
 		func() {
-			o := credential.Owner{Account: pick(t, accounts, "account"), MobileID: pick(t, mobileIDs, "mobile id"), UpdatedAt: now(t)}
+			o := credential.Owner{Account: pick(t, accounts, "account"), MobileID: pick(t, mobileIDs, "mobile id"),
+				UpdatedAt: now(t)}
 			old, _ := m.model.Owner(ctx, o.Account, o.MobileID)
 			o.Revision, o.CredentialID = next(t, old.Revision), pick(t, credentialIDs, "credential")
 			c.Owners = append(c.Owners, o)
 		},
 		func() {
-			c.Refs = append(c.Refs, credential.Ref{Account: pick(t, accounts, "account"), Kind: pick(t, refKinds, "kind"),
-				ID: pick(t, refIDs, "id"), HolderID: pick(t, []string{"", "h1"}, "holder"),
-				CredentialID: pick(t, []string{"", "c1"}, "credential"), ProfileID: pick(t, []string{"", "p1"}, "profile")})
+			c.Refs = append(c.Refs, credential.Ref{Account: pick(t, accounts, "account"),
+				Kind: pick(t, refKinds, "kind"),
+				ID:   pick(t, refIDs, "id"), HolderID: pick(t, []string{"", "h1"}, "holder"),
+				CredentialID: pick(t, []string{"", "c1"}, "credential"),
+				ProfileID:    pick(t, []string{"", "p1"}, "profile")})
 		},
 		func() {
 			s := slot(pick(t, credentialIDs, "taker"))
 			s.DeviceID, s.ProfileID = pick(t, deviceIDs, "device"), pick(t, profileIDs, "profile")
 			c.Slots = append(c.Slots, s)
-			if old, err := m.model.Slot(ctx, s.Account, s.DeviceID, s.ProfileID); err == nil && rapid.Bool().Draw(t, "replace") {
+			if old, err := m.model.Slot(ctx, s.Account, s.DeviceID, s.ProfileID); err == nil &&
+				rapid.Bool().Draw(t, "replace") {
 				c.ReplacesSlot = old.CredentialID
 			}
 		},
@@ -163,14 +168,17 @@ func (m *machine) commit(t *rapid.T) {
 			c.FreeSlots = append(c.FreeSlots, s)
 		},
 		func() {
-			c.Seen = append(c.Seen, credential.Seen{CredentialID: pick(t, credentialIDs, "credential"), Hash: pick(t, hashes, "hash"), ExpiresAt: now(t)})
+			c.Seen = append(c.Seen, credential.Seen{CredentialID: pick(t, credentialIDs, "credential"),
+				Hash: pick(t, hashes, "hash"), ExpiresAt: now(t)})
 		},
 		func() {
-			c.Idempotency = &credential.Idempotency{HolderID: pick(t, holderIDs, "holder"), Hash: pick(t, hashes, "hash"),
+			c.Idempotency = &credential.Idempotency{HolderID: pick(t, holderIDs, "holder"),
+				Hash:    pick(t, hashes, "hash"),
 				Payload: fmt.Sprint(c.At), ExpiresAt: now(t)}
 		},
 		func() {
-			c.Touch = append(c.Touch, credential.Touch{HolderID: pick(t, holderIDs, "holder"), Account: pick(t, accounts, "account"),
+			c.Touch = append(c.Touch, credential.Touch{HolderID: pick(t, holderIDs, "holder"),
+				Account:   pick(t, accounts, "account"),
 				Unclaimed: rapid.Bool().Draw(t, "unclaimed")})
 		},
 	}

@@ -20,11 +20,14 @@ func testFields(t *testing.T, s Store) {
 	profile, holder, owner := fill[credential.Profile](), fill[credential.Holder](), fill[credential.Owner]()
 	row := fill[credential.Credential]()
 	profile.Revision, holder.Revision, owner.Revision, row.Revision = 1, 1, 1, 1
-	picture, entry, ref, slot := fill[credential.Picture](), fill[credential.HistoryEntry](), fill[credential.Ref](), fill[credential.Slot]()
+	picture, entry, ref, slot := fill[credential.Picture](), fill[credential.HistoryEntry](), fill[credential.Ref](),
+		fill[credential.Slot]()
 	remembered, stock, outage := fill[credential.Idempotency](), fill[credential.Stock](), fill[credential.Outage]()
 	commit(t, s, change{
-		Profile: &profile, Holder: &holder, Picture: &picture, Credentials: []credential.Credential{row}, Idempotency: &remembered,
-		History: []credential.HistoryEntry{entry}, Owners: []credential.Owner{owner}, Refs: []credential.Ref{ref}, Slots: []credential.Slot{slot},
+		Profile: &profile, Holder: &holder, Picture: &picture, Credentials: []credential.Credential{row},
+		Idempotency: &remembered,
+		History:     []credential.HistoryEntry{entry}, Owners: []credential.Owner{owner}, Refs: []credential.Ref{ref},
+		Slots: []credential.Slot{slot},
 	})
 	if err := errors.Join(s.PutStock(ctx, stock), s.SetOutage(ctx, "acme", outage)); err != nil {
 		t.Fatal(err)
@@ -33,7 +36,8 @@ func testFields(t *testing.T, s Store) {
 	wantEqual(t, read[credential.Holder](t)(s.Holder(ctx, holder.ID)), holder)
 	wantEqual(t, read[credential.Picture](t)(s.Picture(ctx, picture.HolderID)), picture)
 	wantEqual(t, read[credential.Credential](t)(s.Credential(ctx, row.HolderID, row.ID)), row)
-	wantEqual(t, read[[]credential.HistoryEntry](t)(s.History(ctx, entry.HolderID, entry.CredentialID)), []credential.HistoryEntry{entry})
+	wantEqual(t, read[[]credential.HistoryEntry](t)(s.History(ctx, entry.HolderID, entry.CredentialID)),
+		[]credential.HistoryEntry{entry})
 	wantEqual(t, read[credential.Owner](t)(s.Owner(ctx, owner.Account, owner.MobileID)), owner)
 	wantEqual(t, read[credential.Ref](t)(s.Ref(ctx, ref.Account, ref.Kind, ref.ID)), ref)
 	wantEqual(t, read[credential.Slot](t)(s.Slot(ctx, slot.Account, slot.DeviceID, slot.ProfileID)), slot)
@@ -41,7 +45,8 @@ func testFields(t *testing.T, s Store) {
 	wantEqual(t, read[credential.Stock](t)(s.Stock(ctx, stock.Account, stock.PartNumber)), stock)
 	wantEqual(t, read[credential.Outage](t)(s.Outage(ctx, "acme")), outage)
 	// A Secret prints as something else; what is stored is the text.
-	if got := read[credential.Credential](t)(s.Credential(ctx, row.HolderID, row.ID)).Invitation.Code.Reveal(); !strings.HasPrefix(got, "text") {
+	if got := read[credential.Credential](t)(s.Credential(ctx, row.HolderID,
+		row.ID)).Invitation.Code.Reveal(); !strings.HasPrefix(got, "text") {
 		t.Errorf("the code came back as %q", got)
 	}
 
@@ -74,7 +79,8 @@ func testTimes(t *testing.T, s Store) {
 func testNilAndEmpty(t *testing.T, s Store) {
 	empty := ""
 	bare, hollow := row("c1", 1), row("c2", 1)
-	hollow.Mobile, hollow.Device, hollow.Doubt = &credential.MobileID{}, &credential.Device{}, &credential.Doubt{Invitations: []string{}}
+	hollow.Mobile, hollow.Device, hollow.Doubt = &credential.MobileID{}, &credential.Device{},
+		&credential.Doubt{Invitations: []string{}}
 	hollow.Strays = []credential.Reserved{{}}
 	without, with := profile("p1", 1), profile("p2", 1)
 	with.Sender.LogoURL = &empty
@@ -118,7 +124,8 @@ func testAbsent(t *testing.T, s Store) {
 	wantEqual(t, read[credential.Outage](t)(s.Outage(ctx, "x")), credential.Outage{})
 }
 
-// testOrders: lists of a holder are whole, in order, and of nobody else. The history is more than one answer of DynamoDB holds.
+// testOrders: the lists of a holder are complete, in order, and hold nothing of another holder. The history is longer
+// than one answer of DynamoDB.
 func testOrders(t *testing.T, s Store) {
 	ctx := t.Context()
 	long := strings.Repeat("x", 100_000)
@@ -142,11 +149,13 @@ func testOrders(t *testing.T, s Store) {
 	for id, at := range map[string]time.Duration{"c3": 0, "c1": time.Hour, "c2": time.Minute, "c4": time.Hour} {
 		c := row(id, 1)
 		c.CreatedAt = noon.Add(at)
-		commit(t, s, change{Credentials: []credential.Credential{c}, Touch: []credential.Touch{{HolderID: "h1", Account: id}}, Profile: profile(id, 1)})
+		commit(t, s, change{Credentials: []credential.Credential{c},
+			Touch: []credential.Touch{{HolderID: "h1", Account: id}}, Profile: profile(id, 1)})
 	}
 	foreign := row("c5", 1)
 	foreign.HolderID = "h11"
-	commit(t, s, change{Credentials: []credential.Credential{foreign}, Touch: []credential.Touch{{HolderID: "h11", Account: "acme"}}})
+	commit(t, s, change{Credentials: []credential.Credential{foreign},
+		Touch: []credential.Touch{{HolderID: "h11", Account: "acme"}}})
 	for _, c := range read[[]credential.Credential](t)(s.Credentials(ctx, "h1")) {
 		ids = append(ids, c.ID)
 	}
@@ -163,7 +172,8 @@ func testOrders(t *testing.T, s Store) {
 	wantEqual(t, ids, []string{"c1", "c2", "c3", "c4"})
 }
 
-// many stores n rows of profile p1, each created later than the one before; every third has the second status. Ids are 000 and on.
+// many stores n rows of profile p1, each created later than the one before; every third has the second status. Ids are
+// 000 and on.
 func many(t *testing.T, s Store, n int, statuses ...credential.Status) {
 	t.Helper()
 	for i := 0; i < n; i += 100 {
@@ -195,7 +205,7 @@ func wholeList(t *testing.T, s Store, n int, page credential.Page) []string {
 	return ids
 }
 
-// eventually polls until done, for the sake of indexes that lag.
+// eventually asks again until done, because indexes may be some seconds behind.
 func eventually(t *testing.T, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -227,7 +237,8 @@ func testLists(t *testing.T, s Store) {
 	}
 	for _, limit := range []int{1, 4, 5, 9, 24, 25, 26, 200} {
 		wantEqual(t, wholeList(t, s, 25, credential.Page{ProfileID: "p1", Limit: limit}), newest)
-		wantEqual(t, wholeList(t, s, 9, credential.Page{ProfileID: "p1", Limit: limit, Status: credential.StatusRevoked}), revoked)
+		wantEqual(t, wholeList(t, s, 9, credential.Page{ProfileID: "p1", Limit: limit,
+			Status: credential.StatusRevoked}), revoked)
 	}
 
 	for _, tt := range []struct {
@@ -244,7 +255,8 @@ func testLists(t *testing.T, s Store) {
 	} {
 		items, next, err := s.ListCredentials(ctx, tt.page)
 		if err != nil || len(items) != tt.items || (next != "") != tt.more {
-			t.Errorf("%+v: %d items, cursor %q, %v; want %d items, more %v", tt.page, len(items), next, err, tt.items, tt.more)
+			t.Errorf("%+v: %d items, cursor %q, %v; want %d items, more %v", tt.page, len(items), next, err,
+				tt.items, tt.more)
 		}
 	}
 
@@ -299,8 +311,11 @@ func testCursors(t *testing.T, s Store) {
 		"cut short":          {ProfileID: "p1", Cursor: good[:len(good)/4]},
 		"not base64":         {ProfileID: "p1", Cursor: good[:4] + "!" + good[5:]},
 		"of nothing":         {ProfileID: "p1", Cursor: base64.RawURLEncoding.EncodeToString([]byte("p1"))},
-		"of junk":            {ProfileID: "p1", Cursor: base64.RawURLEncoding.EncodeToString([]byte("p1\x00\xff\xfe#junk"))},
-		"of too much":        {ProfileID: "p1", Cursor: base64.RawURLEncoding.EncodeToString([]byte("p1\x002026-03-01T12:00:00.000Z#" + strings.Repeat("x", 4000)))},
+		"of junk": {ProfileID: "p1",
+			Cursor: base64.RawURLEncoding.EncodeToString([]byte("p1\x00\xff\xfe#junk"))},
+		"of too much": {ProfileID: "p1",
+			Cursor: base64.RawURLEncoding.EncodeToString([]byte("p1\x002026-03-01T12:00:00.000Z#" +
+				strings.Repeat("x", 4000)))},
 	} {
 		page.Limit = 1
 		_, _, err := s.ListCredentials(t.Context(), page)

@@ -1,7 +1,8 @@
-// Package storetest holds every store to the meaning that package store and credential.Change give its methods: the one in memory,
-// which other packages' tests stand on, and the one on DynamoDB.
+// Package storetest checks that every store does what package store and credential.Change say: the one in memory, on
+// which other packages' tests rely, and the one on DynamoDB.
 //
-// What belongs here is what any store must do. What only one of them can meet, such as throttling, is tested beside that one.
+// What belongs here is what any store must do. What only one of them can meet, such as throttling, is tested beside
+// that one.
 package storetest
 
 import (
@@ -23,7 +24,8 @@ type Store interface {
 	store.Work
 	store.AccountState
 	History(ctx context.Context, holderID, credentialID string) ([]credential.HistoryEntry, error)
-	ListCredentials(ctx context.Context, page credential.Page) (items []credential.Credential, nextCursor string, err error)
+	ListCredentials(ctx context.Context, page credential.Page) (items []credential.Credential,
+		nextCursor string, err error)
 	Spend(ctx context.Context, account string, window time.Time, limit int) (ok bool, err error)
 }
 
@@ -105,7 +107,8 @@ var (
 	refKinds      = []credential.RefKind{credential.RefUser, credential.RefPart}
 )
 
-// snapshot reads everything there is, by a name for each item. Reads that fail otherwise than with ErrNotFound are noted as such.
+// snapshot reads everything there is, by a name for each item. Reads that fail otherwise than with ErrNotFound are
+// noted as such.
 func snapshot(ctx context.Context, s Store) map[string]any {
 	all := map[string]any{}
 	note := func(v any, err error, name ...any) {

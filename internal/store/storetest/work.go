@@ -54,7 +54,8 @@ func testClaim(t *testing.T, open func(*testing.T) Store) {
 				commit(t, s, touch(false))
 			}
 			if tt.held || tt.idle {
-				w := read[credential.WorkItem](t)(s.Claim(t.Context(), "h1", "acme", claim("other", time.Minute), noon, false))
+				w := read[credential.WorkItem](t)(s.Claim(t.Context(), "h1", "acme",
+					claim("other", time.Minute), noon, false))
 				if w.DueAt = nil; tt.idle {
 					wantError(t, s.Release(t.Context(), w, false), nil)
 				}
@@ -71,7 +72,8 @@ func testClaim(t *testing.T, open func(*testing.T) Store) {
 				return
 			}
 			wantError(t, err, nil)
-			wantEqual(t, got, credential.WorkItem{HolderID: "h1", Account: "acme", Added: 1, Claim: &mine, DueAt: &mine.Until})
+			wantEqual(t, got, credential.WorkItem{HolderID: "h1", Account: "acme", Added: 1, Claim: &mine,
+				DueAt: &mine.Until})
 			wantEqual(t, workItem(t, s), got)
 		})
 	}
@@ -90,7 +92,8 @@ func testSaveWork(t *testing.T, open func(*testing.T) Store) {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
 			before := claimed(t, s)
-			w := credential.WorkItem{HolderID: "h1", Account: "acme", Claim: tt.claim, Added: 7, UserID: "u", PersonHash: "p", PictureRef: "f", Retry: retry}
+			w := credential.WorkItem{HolderID: "h1", Account: "acme", Claim: tt.claim, Added: 7, UserID: "u",
+				PersonHash: "p", PictureRef: "f", Retry: retry}
 			wantError(t, s.SaveWork(t.Context(), w), tt.want)
 			want := before
 			if tt.want == nil {
@@ -118,16 +121,24 @@ func testRelease(t *testing.T, open func(*testing.T) Store) {
 	}{
 		{name: "mine"},
 		{name: "not due again", setup: func(_ *testing.T, _ Store, w *credential.WorkItem) { w.DueAt = nil }},
-		{name: "touched meanwhile", setup: func(t *testing.T, s Store, _ *credential.WorkItem) { commit(t, s, touch(false)) }, want: store.ErrConflict},
+		{name: "touched meanwhile", setup: func(t *testing.T, s Store, _ *credential.WorkItem) {
+			commit(t, s,
+				touch(false))
+		}, want: store.ErrConflict},
 		{name: "touched and known", setup: func(t *testing.T, s Store, w *credential.WorkItem) {
 			commit(t, s, touch(false))
 			w.Added++
 		}},
-		{name: "over, but nobody came", setup: func(t *testing.T, s Store, _ *credential.WorkItem) { commit(t, s, change{At: noon.Add(time.Hour)}) }},
+		{name: "over, but not taken by another", setup: func(t *testing.T, s Store, _ *credential.WorkItem) {
+			commit(t, s,
+				change{At: noon.Add(time.Hour)})
+		}},
 		{name: "over and taken by another", setup: func(t *testing.T, s Store, _ *credential.WorkItem) {
-			read[credential.WorkItem](t)(s.Claim(t.Context(), "h1", "acme", claim("other", time.Hour), noon.Add(time.Minute), false))
+			read[credential.WorkItem](t)(s.Claim(t.Context(), "h1", "acme", claim("other", time.Hour),
+				noon.Add(time.Minute), false))
 		}, want: store.ErrConflict},
-		{name: "no claim given", setup: func(_ *testing.T, _ Store, w *credential.WorkItem) { w.Claim = nil }, want: store.ErrConflict},
+		{name: "no claim given", setup: func(_ *testing.T, _ Store, w *credential.WorkItem) { w.Claim = nil },
+			want: store.ErrConflict},
 	}
 	for _, tt := range tests {
 		for _, drop := range []bool{false, true} {
@@ -149,7 +160,8 @@ func testRelease(t *testing.T, open func(*testing.T) Store) {
 						_, err := s.WorkItem(t.Context(), "h1", "acme")
 						wantError(t, err, store.ErrNotFound)
 					} else {
-						wantEqual(t, workItem(t, s), credential.WorkItem{HolderID: "h1", Account: "acme", Added: w.Added, DueAt: w.DueAt})
+						wantEqual(t, workItem(t, s), credential.WorkItem{HolderID: "h1", Account: "acme",
+							Added: w.Added, DueAt: w.DueAt})
 					}
 					wantError(t, s.Release(t.Context(), w, drop), nil)
 				}
@@ -174,11 +186,13 @@ func testRelease(t *testing.T, open func(*testing.T) Store) {
 func testDue(t *testing.T, s Store) {
 	ctx := t.Context()
 	for i, id := range []string{"h3", "h1", "h2", "h4", "h5"} {
-		commit(t, s, change{At: noon.Add(time.Duration(i) * time.Minute), Touch: []credential.Touch{{HolderID: id, Account: "acme"}}})
+		commit(t, s, change{At: noon.Add(time.Duration(i) * time.Minute),
+			Touch: []credential.Touch{{HolderID: id, Account: "acme"}}})
 	}
 	r := row("c1", 1)
 	r.Account = "acme"
-	commit(t, s, change{Credentials: []credential.Credential{r}, Profile: profile("p1", 1), Touch: []credential.Touch{{HolderID: "h9", Account: "acme2"}}})
+	commit(t, s, change{Credentials: []credential.Credential{r}, Profile: profile("p1", 1),
+		Touch: []credential.Touch{{HolderID: "h9", Account: "acme2"}}})
 	if err := s.PutStock(ctx, credential.Stock{Account: "acme", PartNumber: "part", AsOf: noon}); err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +257,7 @@ func testAccount(t *testing.T, s Store) {
 	wantEqual(t, read[bool](t)(s.Spend(ctx, "gamma", noon, 0)), false)
 }
 
-// testRaces: of 20 at once, exactly one.
+// testRaces: of 20 processes that try the same write at once, exactly one succeeds.
 func testRaces(t *testing.T, open func(*testing.T) Store) {
 	one := func(name string, before []change, do func(t *testing.T, s Store, worker int) error) {
 		t.Run(name, func(t *testing.T) {
@@ -261,11 +275,13 @@ func testRaces(t *testing.T, open func(*testing.T) Store) {
 	one("create", nil, func(t *testing.T, s Store, _ int) error {
 		return s.Commit(t.Context(), change{At: noon, Profile: profile("p1", 1)})
 	})
-	one("same revision", []change{{Credentials: []credential.Credential{row("c1", 1)}}}, func(t *testing.T, s Store, worker int) error {
-		c := row("c1", 2)
-		c.Reason = fmt.Sprint(worker)
-		return s.Commit(t.Context(), change{At: noon, Credentials: []credential.Credential{c}, History: []credential.HistoryEntry{entry(2)}})
-	})
+	one("same revision", []change{{Credentials: []credential.Credential{row("c1", 1)}}},
+		func(t *testing.T, s Store, worker int) error {
+			c := row("c1", 2)
+			c.Reason = fmt.Sprint(worker)
+			return s.Commit(t.Context(), change{At: noon, Credentials: []credential.Credential{c},
+				History: []credential.HistoryEntry{entry(2)}})
+		})
 	one("idempotency", nil, func(t *testing.T, s Store, worker int) error {
 		return s.Commit(t.Context(), idempotency(fmt.Sprint(worker), *after(time.Hour)))
 	})
@@ -274,14 +290,16 @@ func testRaces(t *testing.T, open func(*testing.T) Store) {
 	})
 	t.Run("owner taken over", func(t *testing.T) {
 		s := open(t)
-		first := credential.Owner{Account: "acme", MobileID: "m:1", State: credential.OwnerHeld, HolderID: "h1", CredentialID: "c1", Revision: 1}
+		first := credential.Owner{Account: "acme", MobileID: "m:1", State: credential.OwnerHeld, HolderID: "h1",
+			CredentialID: "c1", Revision: 1}
 		commit(t, s, change{Owners: []credential.Owner{first}, Credentials: []credential.Credential{row("c1", 1)}})
 		mobile := &credential.MobileID{ID: "m:1"}
 		won := race(t, func(worker int) error {
 			loser, winner, taken := row("c1", 2), row(fmt.Sprint("w", worker), 1), first
 			loser.Status, winner.Mobile = credential.StatusReassigned, mobile
 			taken.CredentialID, taken.Revision = winner.ID, 2
-			return s.Commit(t.Context(), change{At: noon, Owners: []credential.Owner{taken}, Credentials: []credential.Credential{loser, winner}})
+			return s.Commit(t.Context(), change{At: noon, Owners: []credential.Owner{taken},
+				Credentials: []credential.Credential{loser, winner}})
 		})
 		has := read[credential.Owner](t)(s.Owner(t.Context(), "acme", "m:1"))
 		var live []string
@@ -296,7 +314,12 @@ func testRaces(t *testing.T, open func(*testing.T) Store) {
 	})
 	t.Run("touch", func(t *testing.T) {
 		s := open(t)
-		if won := race(t, func(int) error { c := touch(false); c.At = noon; return s.Commit(t.Context(), c) }); won != 20 {
+		if won := race(t, func(int) error {
+			c := touch(false)
+			c.At = noon
+			return s.Commit(t.Context(),
+				c)
+		}); won != 20 {
 			t.Errorf("%d won, want all", won)
 		}
 		wantEqual(t, workItem(t, s).Added, int64(20))

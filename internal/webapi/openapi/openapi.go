@@ -1,5 +1,5 @@
-// Package openapi holds the document of the HTTP API. It is a package of its own so that only what shows or checks the document
-// carries it, and no function does.
+// Package openapi holds the document of the HTTP API. It is a package of its own so that only what shows or checks the
+// document carries it, and no function does.
 package openapi
 
 import _ "embed"

@@ -44,7 +44,8 @@ function icon(className, path) {
 function draw(parent, items, render) {
   const old = new Map([...parent.children].map((el) => [el.dataset.key, el]));
   items.forEach((item, i) => {
-    const key = String(item.key), content = JSON.stringify(item);
+    const key = String(item.key),
+      content = JSON.stringify(item);
     let el = old.get(key);
     if (!el || el.content !== content) {
       const fresh = render(item);
@@ -75,7 +76,11 @@ async function send(method, path, body) {
   if (!answer.ok) throw new Error(refusals[answer.status] ?? `the answer was ${answer.status}`);
 }
 
-const refusals = { 404: "nobody knows it", 409: "it has been redeemed already", 410: "the invitation is no longer good" };
+const refusals = {
+  404: "it is not known",
+  409: "it has been redeemed already",
+  410: "the invitation is no longer good",
+};
 
 let toastTimer;
 function toast(text, bad) {
@@ -91,7 +96,8 @@ function toast(text, bad) {
 // the focus goes to what is there instead.
 async function act(button, done, work) {
   const buttons = [...(button.closest(".buttons") ?? button.parentElement).querySelectorAll("button")];
-  const section = button.closest("section"), key = button.closest("[data-key]")?.dataset.key;
+  const section = button.closest("section"),
+    key = button.closest("[data-key]")?.dataset.key;
   buttons.forEach((b) => (b.disabled = true));
   button.setAttribute("aria-busy", "true");
   try {
@@ -108,10 +114,13 @@ async function act(button, done, work) {
   }
 }
 
-let reading = null, readAgain = false;
+let reading = null,
+  readAgain = false;
 function refresh() {
   readAgain = true;
-  reading ??= read().finally(() => { reading = null; });
+  reading ??= read().finally(() => {
+    reading = null;
+  });
   return reading;
 }
 
@@ -122,7 +131,8 @@ async function read() {
       const answer = await fetch("/overview", { cache: "no-store" });
       if (answer.ok) show(await answer.json());
     }
-  } catch { // the runner is gone; the stream says so, and reads again when it is back
+  } catch {
+    // the runner is gone; the stream says so, and reads again when it is back
   }
 }
 
@@ -132,7 +142,10 @@ function listen() {
     $("live").textContent = on ? "live" : "waiting for the runner";
     $("live").classList.toggle("on", on);
   };
-  stream.onopen = () => { live(true); refresh(); };
+  stream.onopen = () => {
+    live(true);
+    refresh();
+  };
   stream.addEventListener("change", refresh);
   stream.onmessage = refresh;
   stream.onerror = () => {
@@ -150,7 +163,7 @@ function show(world) {
     return Math.max(i, 0) % palettes;
   };
   showClock(world.clock);
-  showMails(world.mails ?? []);
+  showMails(world.mails ?? [], world.mailCount);
   showPhones(world.phones ?? [], palette);
   showPools(provider);
   showEvents(world.events ?? []);
@@ -173,12 +186,26 @@ function showClock(c) {
 // readable makes "192h30m0s" of Go "8 d 30 min".
 function readable(duration) {
   const part = (unit) => Number(duration.match(new RegExp(`(\\d+)${unit}(?![a-z])`))?.[1] ?? 0);
-  const hours = part("h"), minutes = part("m");
-  const parts = [[Math.floor(hours / 24), "d"], [hours % 24, "h"], [minutes, "min"]];
-  return parts.filter(([n]) => n > 0).map(([n, unit]) => `${n} ${unit}`).join(" ");
+  const hours = part("h"),
+    minutes = part("m");
+  const parts = [
+    [Math.floor(hours / 24), "d"],
+    [hours % 24, "h"],
+    [minutes, "min"],
+  ];
+  return parts
+    .filter(([n]) => n > 0)
+    .map(([n, unit]) => `${n} ${unit}`)
+    .join(" ");
 }
 
-const day = new Intl.DateTimeFormat("en-GB", { weekday: "long", day: "numeric", month: "long", year: "numeric", timeZone: "UTC" });
+const day = new Intl.DateTimeFormat("en-GB", {
+  weekday: "long",
+  day: "numeric",
+  month: "long",
+  year: "numeric",
+  timeZone: "UTC",
+});
 
 function tick() {
   const now = new Date(clock.base + Date.now() - clock.at);
@@ -191,52 +218,103 @@ function tick() {
   $("minute").setAttribute("transform", `rotate(${minutes * 6})`);
 }
 
-function showMails(mails) {
-  $("mail-count").textContent = mails.length || "";
+function showMails(mails, count) {
+  $("mail-count").textContent = count || mails.length || "";
   $("mails-empty").hidden = mails.length > 0;
   const items = mails.map(({ id, to, subject, text, code, invitation }) => ({
-    key: id, to: [to].flat().join(", "), subject: subject || "(no subject)", code,
-    preview: (text ?? "").replace(/\s+/g, " ").slice(0, 140), status: invitation?.status ?? "", mobileId: invitation?.mobileId ?? "",
+    key: id,
+    to: [to].flat().join(", "),
+    subject: subject || "(no subject)",
+    code,
+    preview: (text ?? "").replace(/\s+/g, " ").slice(0, 140),
+    status: invitation?.status ?? "",
+    mobileId: invitation?.mobileId ?? "",
   }));
   draw($("mails"), items, (mail) => {
     const lost = mail.status === "PENDING" && !mail.mobileId;
     const open = mail.code && (mail.status === "" || mail.status === "PENDING") && !lost;
-    return h("li", { data: { mid: mail.mobileId }, class: open ? "open" : "over" },
+    return h(
+      "li",
+      { data: { mid: mail.mobileId }, class: open ? "open" : "over" },
       h("button", { type: "button", class: "subject", onclick: () => openLetter(mail) }, mail.subject),
       h("p", { class: "to" }, "to ", mail.to),
       h("p", { class: "preview" }, mail.preview),
-      mail.code ? h("p", { class: "facts" },
-        h("code", { class: "code" }, mail.code),
-        mail.status ? h("span", { class: `pill ${lost ? "lost" : mail.status.toLowerCase()}` }, lost ? "lost its mobile ID" : mail.status.toLowerCase()) : null,
-        mail.mobileId ? h("span", { class: "mid" }, mail.mobileId) : null) : null,
-      open ? h("div", { class: "buttons", role: "group", "aria-label": "What becomes of the invitation" },
-        ownPhones.map((phone) => choice(`Redeem on ${nameOf(phone)}`, "", `Redeemed on ${nameOf(phone)}`, `/phones/${phone}/redeem`, mail.code)),
-        choice("Decline", "quiet", "Declined by the holder", `/phones/${ownPhones[0]}/decline`, mail.code),
-        choice("Cancel as administrator", "link", "Cancelled at the provider", "/provider/cancel", mail.code)) : null);
+      mail.code
+        ? h(
+            "p",
+            { class: "facts" },
+            h("code", { class: "code" }, mail.code),
+            mail.status
+              ? h(
+                  "span",
+                  { class: `pill ${lost ? "lost" : mail.status.toLowerCase()}` },
+                  lost ? "lost its mobile ID" : mail.status.toLowerCase(),
+                )
+              : null,
+            mail.mobileId ? h("span", { class: "mid" }, mail.mobileId) : null,
+          )
+        : null,
+      open
+        ? h(
+            "div",
+            { class: "buttons", role: "group", "aria-label": "What becomes of the invitation" },
+            ownPhones.map((phone) =>
+              choice(
+                `Redeem on ${nameOf(phone)}`,
+                "",
+                `Redeemed on ${nameOf(phone)}`,
+                `/phones/${phone}/redeem`,
+                mail.code,
+              ),
+            ),
+            choice("Decline", "quiet", "Declined by the holder", `/phones/${ownPhones[0]}/decline`, mail.code),
+            choice("Cancel as administrator", "link", "Cancelled at the provider", "/provider/cancel", mail.code),
+          )
+        : null,
+    );
   });
 }
 
 function choice(label, className, done, path, code) {
-  return h("button", { type: "button", class: className, onclick: (e) => act(e.currentTarget, done, () => send("POST", path, { code })) }, label);
+  return h(
+    "button",
+    {
+      type: "button",
+      class: className,
+      onclick: (e) => act(e.currentTarget, done, () => send("POST", path, { code })),
+    },
+    label,
+  );
 }
 
 const nameOf = (deviceId) => deviceId.replace(/^phone-([a-z])$/, (_, letter) => `phone ${letter.toUpperCase()}`);
 
 function showPhones(phones, palette) {
-  const byId = new Map([...ownPhones.map((id) => [id, { deviceId: id, badges: [] }]), ...phones.map((p) => [p.deviceId, p])]);
+  const byId = new Map([
+    ...ownPhones.map((id) => [id, { deviceId: id, badges: [] }]),
+    ...phones.map((p) => [p.deviceId, p]),
+  ]);
   const items = [...byId.values()].map((p) => ({
-    key: p.deviceId, badges: (p.badges ?? []).map((b) => ({ ...b, key: b.mobileId, palette: palette(b.mobileId) })),
+    key: p.deviceId,
+    badges: (p.badges ?? []).map((b) => ({ ...b, key: b.mobileId, palette: palette(b.mobileId) })),
   }));
   const list = $("phone-list");
   // A phone is drawn once; only its badges come and go.
-  draw(list, items.map(({ key }) => ({ key })), ({ key }) => {
-    const name = nameOf(key);
-    return h("article", { class: "phone", "aria-label": name },
-      h("div", { class: "speaker", "aria-hidden": "true" }),
-      h("h3", null, name.charAt(0).toUpperCase() + name.slice(1)),
-      h("div", { class: "badges" }),
-      h("p", { class: "empty" }, "No badge on this phone."));
-  });
+  draw(
+    list,
+    items.map(({ key }) => ({ key })),
+    ({ key }) => {
+      const name = nameOf(key);
+      return h(
+        "article",
+        { class: "phone", "aria-label": name },
+        h("div", { class: "speaker", "aria-hidden": "true" }),
+        h("h3", null, name.charAt(0).toUpperCase() + name.slice(1)),
+        h("div", { class: "badges" }),
+        h("p", { class: "empty" }, "No badge on this phone."),
+      );
+    },
+  );
   for (const item of items) {
     const phone = [...list.children].find((el) => el.dataset.key === item.key);
     phone.querySelector(".empty").hidden = item.badges.length > 0;
@@ -248,17 +326,41 @@ const waves = "M6 9.5a4 4 0 0 1 0 5M9.5 7a8 8 0 0 1 0 10M13 4.5a12 12 0 0 1 0 15
 const person = "M12 12.2a4.4 4.4 0 1 0 0-8.8 4.4 4.4 0 0 0 0 8.8zM3.5 22a8.5 8.5 0 0 1 17 0z";
 
 function badge(b) {
-  const initials = b.holderName.split(/\s+/).map((w) => [...w][0] ?? "").slice(0, 2).join("").toUpperCase();
+  const initials = b.holderName
+    .split(/\s+/)
+    .map((w) => [...w][0] ?? "")
+    .slice(0, 2)
+    .join("")
+    .toUpperCase();
   const cut = b.mobileId.lastIndexOf(":");
-  return h("div", { class: `badge p${b.palette}`, data: { mid: b.mobileId }, tabindex: "0", role: "group", "aria-label": `Badge of ${b.holderName}` },
+  return h(
+    "div",
+    {
+      class: `badge p${b.palette}`,
+      data: { mid: b.mobileId },
+      tabindex: "0",
+      role: "group",
+      "aria-label": `Badge of ${b.holderName}`,
+    },
     h("div", { class: "top" }, h("span", { class: "profile" }, b.profile), icon("waves", waves)),
-    h("div", { class: "who" },
-      h("span", { class: b.hasPicture ? "portrait" : "portrait none" }, b.hasPicture ? icon("person", person) : h("span", { "aria-hidden": "true" }, initials)),
-      h("span", null, h("strong", null, b.holderName), h("small", null, b.hasPicture ? "Picture shown" : "No picture"))),
-    h("div", { class: "bottom" },
+    h(
+      "div",
+      { class: "who" },
+      h(
+        "span",
+        { class: b.hasPicture ? "portrait" : "portrait none" },
+        b.hasPicture ? icon("person", person) : h("span", { "aria-hidden": "true" }, initials),
+      ),
+      h("span", null, h("strong", null, b.holderName), h("small", null, b.hasPicture ? "Picture shown" : "No picture")),
+    ),
+    h(
+      "div",
+      { class: "bottom" },
       h("span", { class: "part-number" }, b.mobileId.slice(0, cut)),
       h("b", { class: "number" }, b.mobileId.slice(cut + 1)),
-      h("span", { class: "activated" }, "Activated")));
+      h("span", { class: "activated" }, "Activated"),
+    ),
+  );
 }
 
 const bounds = new Map(); // of the card numbers seen of a part number
@@ -266,16 +368,24 @@ const bounds = new Map(); // of the card numbers seen of a part number
 function showPools(provider) {
   const owners = new Map();
   for (const u of provider.users) {
-    for (const i of u.invitations) if (i.mobileId) owners.set(i.mobileId, `${u.externalId || u.email}, invitation ${i.status.toLowerCase()}`);
+    for (const i of u.invitations)
+      if (i.mobileId) owners.set(i.mobileId, `${u.externalId || u.email}, invitation ${i.status.toLowerCase()}`);
   }
   const pools = $("pools");
   const parts = provider.partNumbers.map((p, i) => ({ key: p.partNumber, palette: i % palettes }));
-  draw(pools, parts, (p) => h("div", { class: "part" },
-    h("h3", null, h("span", { class: `swatch p${p.palette}`, "aria-hidden": "true" }), p.key),
-    h("p", { class: "sum" }), h("div", { class: "cells" })));
+  draw(pools, parts, (p) =>
+    h(
+      "div",
+      { class: "part" },
+      h("h3", null, h("span", { class: `swatch p${p.palette}`, "aria-hidden": "true" }), p.key),
+      h("p", { class: "sum" }),
+      h("div", { class: "cells" }),
+    ),
+  );
   provider.partNumbers.forEach((p, i) => {
     const state = new Map();
-    for (const name of ["available", "reserved", "issued"]) for (const id of p[name]) state.set(Number(id.slice(id.lastIndexOf(":") + 1)), name);
+    for (const name of ["available", "reserved", "issued"])
+      for (const id of p[name]) state.set(Number(id.slice(id.lastIndexOf(":") + 1)), name);
     const numbers = [...state.keys()];
     const cells = [];
     let spent = 0;
@@ -289,7 +399,8 @@ function showPools(provider) {
       cells.push({ key: n, mobileId, state: state.get(n) ?? "spent", owner: owners.get(mobileId) ?? "" });
     }
     const el = pools.children[i];
-    el.querySelector(".sum").textContent = `${p.available.length} available, ${p.reserved.length} reserved, ${p.issued.length} on phones, ${spent} spent`;
+    el.querySelector(".sum").textContent =
+      `${p.available.length} available, ${p.reserved.length} reserved, ${p.issued.length} on phones, ${spent} spent`;
     draw(el.querySelector(".cells"), cells, cell);
   });
 }
@@ -297,7 +408,8 @@ function showPools(provider) {
 function cell(c) {
   const title = `${c.mobileId}: ${c.state}${c.owner ? `, ${c.owner}` : ""}`;
   const props = { class: `cell ${c.state}`, title, data: { mid: c.mobileId } };
-  if (c.state === "available" || c.state === "spent") return h("span", { ...props, "aria-hidden": "true" }, String(c.key));
+  if (c.state === "available" || c.state === "spent")
+    return h("span", { ...props, "aria-hidden": "true" }, String(c.key));
   return h("button", { ...props, type: "button", "aria-label": title, onclick: () => openAdmin(c) }, String(c.key));
 }
 
@@ -305,13 +417,38 @@ function showEvents(events) {
   $("event-count").textContent = events.length || "";
   $("events").hidden = events.length === 0;
   $("events-empty").hidden = events.length > 0;
-  const items = events.slice(0, 150).map((e) => ({ key: e.id, type: e["detail-type"] ?? "", source: e.source ?? "", time: e.time ?? "", detail: e.detail ?? {} }));
-  draw($("events"), items, (e) => h("li", { class: tone(e) },
-    h("time", { datetime: e.time, title: e.time }, e.time.slice(11, 19)),
-    h("details", null,
-      h("summary", null, h("strong", null, e.type), h("span", { class: "chips" }, chips(e.detail).map((c) => h("span", null, c)))),
-      h("p", { class: "source" }, e.source),
-      h("pre", { tabindex: "0" }, JSON.stringify(e.detail, null, 2)))));
+  const items = events
+    .slice(0, 150)
+    .map((e) => ({
+      key: e.id,
+      type: e["detail-type"] ?? "",
+      source: e.source ?? "",
+      time: e.time ?? "",
+      detail: e.detail ?? {},
+    }));
+  draw($("events"), items, (e) =>
+    h(
+      "li",
+      { class: tone(e) },
+      h("time", { datetime: e.time, title: e.time }, e.time.slice(11, 19)),
+      h(
+        "details",
+        null,
+        h(
+          "summary",
+          null,
+          h("strong", null, e.type),
+          h(
+            "span",
+            { class: "chips" },
+            chips(e.detail).map((c) => h("span", null, c)),
+          ),
+        ),
+        h("p", { class: "source" }, e.source),
+        h("pre", { tabindex: "0" }, JSON.stringify(e.detail, null, 2)),
+      ),
+    ),
+  );
 }
 
 function tone(e) {
@@ -323,15 +460,25 @@ function tone(e) {
 
 // chips are the few words of an event worth seeing without opening it.
 function chips(detail) {
-  if (Array.isArray(detail.facts)) return detail.facts.slice(0, 6).map((f) => [f.what, f.status].filter(Boolean).join(" ").replaceAll("_", " "));
+  if (Array.isArray(detail.facts))
+    return detail.facts.slice(0, 6).map((f) => [f.what, f.status].filter(Boolean).join(" ").replaceAll("_", " "));
   const words = ["holderId", "mobileId", "reason", "eventType"].map((k) => detail[k] ?? detail.credential?.[k]);
   return words.filter((w) => typeof w === "string" && w !== "");
 }
 
 function showFaults(faults) {
   $("faults-empty").hidden = faults.length > 0;
-  draw($("faults"), faults.map((f, i) => ({ ...f, key: i })), (f) => h("li", null,
-    h("b", null, `${f.count ?? 1}×`), ` ${f.service} ${f.op || "any"}: ${f.kind}${f.when ? `, ${f.when}` : ""}${f.holdMs ? `, held ${f.holdMs} ms` : ""}`));
+  draw(
+    $("faults"),
+    faults.map((f, i) => ({ ...f, key: i })),
+    (f) =>
+      h(
+        "li",
+        null,
+        h("b", null, `${f.count ?? 1}×`),
+        ` ${f.service} ${f.op || "any"}: ${f.kind}${f.when ? `, ${f.when}` : ""}${f.holdMs ? `, held ${f.holdMs} ms` : ""}`,
+      ),
+  );
 }
 
 // ---- dialogs, forms, buttons
@@ -353,27 +500,42 @@ function openAdmin(c) {
 
 $("letter").addEventListener("close", () => $("letter-body").removeAttribute("src"));
 for (const dialog of [$("letter"), $("admin")]) {
-  dialog.addEventListener("click", (e) => { if (e.target === dialog) dialog.close(); }); // the backdrop
+  dialog.addEventListener("click", (e) => {
+    if (e.target === dialog) dialog.close();
+  }); // the backdrop
 }
 
 $("reassign-form").addEventListener("submit", async (e) => {
   e.preventDefault();
   const externalId = new FormData(e.currentTarget).get("externalId");
-  await act(e.submitter, `${administered} now belongs to ${externalId}`, () => send("POST", "/provider/reassign", { mobileId: administered, externalId }));
+  await act(e.submitter, `${administered} now belongs to ${externalId}`, () =>
+    send("POST", "/provider/reassign", { mobileId: administered, externalId }),
+  );
   $("admin").close();
 });
 $("revoke").addEventListener("click", async (e) => {
-  await act(e.currentTarget, `${administered} is revoked`, () => send("POST", "/provider/revoke", { mobileId: administered }));
+  await act(e.currentTarget, `${administered} is revoked`, () =>
+    send("POST", "/provider/revoke", { mobileId: administered }),
+  );
   $("admin").close();
 });
 
 for (const button of document.querySelectorAll("[data-advance]")) {
-  button.addEventListener("click", () => act(button, `The clock is ${button.textContent.slice(1)} further`, () => send("POST", "/clock", { advance: button.dataset.advance })));
+  button.addEventListener("click", () =>
+    act(button, `The clock is ${button.textContent.slice(1)} further`, () =>
+      send("POST", "/clock", { advance: button.dataset.advance }),
+    ),
+  );
 }
-$("settle").addEventListener("click", (e) => act(e.currentTarget, "Everything has come to rest", () => send("POST", "/settle")));
+$("settle").addEventListener("click", (e) =>
+  act(e.currentTarget, "Everything has come to rest", () => send("POST", "/settle")),
+);
 
 function fillOperations() {
-  $("fault-op").replaceChildren(h("option", { value: "" }, "any"), ...operations[$("fault-service").value].map((op) => h("option", null, op)));
+  $("fault-op").replaceChildren(
+    h("option", { value: "" }, "any"),
+    ...operations[$("fault-service").value].map((op) => h("option", null, op)),
+  );
 }
 $("fault-service").replaceChildren(...Object.keys(operations).map((s) => h("option", null, s)));
 $("fault-service").addEventListener("change", fillOperations);
@@ -383,11 +545,15 @@ $("fault-form").addEventListener("submit", (e) => {
   e.preventDefault();
   const fault = Object.fromEntries(new FormData(e.currentTarget));
   if (fault.op === "") delete fault.op;
-  act(e.submitter, "The fault is planned", () => send("POST", "/faults", { ...fault, count: Number(fault.count), holdMs: Number(fault.holdMs) }));
+  act(e.submitter, "The fault is planned", () =>
+    send("POST", "/faults", { ...fault, count: Number(fault.count), holdMs: Number(fault.holdMs) }),
+  );
 });
-$("clear-faults").addEventListener("click", (e) => act(e.currentTarget, "Fair weather again", () => send("DELETE", "/faults")));
+$("clear-faults").addEventListener("click", (e) =>
+  act(e.currentTarget, "Fair weather again", () => send("DELETE", "/faults")),
+);
 
-// Whatever shows the same mobile ID lights up together.
+// All that shows the same mobile ID lights up together.
 function light(e) {
   const mid = e.target.closest?.("[data-mid]")?.dataset.mid;
   for (const el of document.querySelectorAll(".lit")) el.classList.remove("lit");

@@ -1,6 +1,7 @@
-// Package clients makes the provider of an account: the adapter that fits its type, configured by its secret and held to its budget.
+// Package clients makes the provider of an account: the adapter that fits its type, configured by its secret and held
+// to its budget.
 //
-// What belongs here is which adapter an account gets, how it is connected, and how its calls are counted. It implements
+// What belongs here is the choice of the adapter, the HTTP client it uses, and the counting of its calls. It implements
 // provider.Providers.
 package clients
 
@@ -18,13 +19,15 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider/origo"
 )
 
-// window is that of the provider's limits. All functions of the account share its budget, because the provider counts by address.
+// window is the period over which HID counts calls (doc.origo.hidglobal.com, API usage limits). HID counts by source
+// address, so all functions share the budget of an account.
 const window = 5 * time.Minute
 
 // Share is how much of an account's budget may be spent, in per cent.
 type Share int
 
-// Interactive is for what somebody waits for. Background is for everything else: it leaves 30 % to the interactive calls.
+// Interactive is for calls that the portal waits for. Background is for all others: it leaves 30 % of the budget to the
+// interactive ones.
 const (
 	Interactive Share = 100
 	Background  Share = 70
@@ -35,8 +38,8 @@ type Accounts interface {
 	Account(ctx context.Context, name string) (accounts.Account, error)
 }
 
-// Budget counts one call of an account in the window that starts at a moment, and says whether that is within limit; the stores
-// implement it.
+// Budget counts one call of an account in the window that starts at the given moment, and reports whether the call is
+// within limit; the stores implement it.
 type Budget interface {
 	Spend(ctx context.Context, account string, window time.Time, limit int) (bool, error)
 }
@@ -65,13 +68,17 @@ func New(accounts Accounts, budget Budget, share Share, now func() time.Time) *P
 	transport.DialContext = (&net.Dialer{Timeout: 2 * time.Second}).DialContext
 	transport.TLSHandshakeTimeout = 2 * time.Second
 	transport.MaxIdleConnsPerHost = 10
-	transport.IdleConnTimeout = 30 * time.Second // a function that was frozen must not write into a connection its peer has left
+	// a function that was frozen must not write into a connection its peer has left
+	transport.IdleConnTimeout = 30 * time.Second
 	return &Providers{accounts: accounts, budget: budget, share: share, now: now, built: map[string]built{},
-		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request,
+			[]*http.Request) error {
+			return http.ErrUseLastResponse
+		}}}
 }
 
-// Provider returns the provider of an account. The error wraps accounts.ErrUnknown for one that is not configured. That its secret
-// cannot be read is provider.ErrUnavailable, and nothing has happened.
+// Provider returns the provider of an account. The error wraps accounts.ErrUnknown for one that is not configured. When
+// the account's secret cannot be read, it wraps provider.ErrUnavailable; the provider was not called.
 func (p *Providers) Provider(ctx context.Context, account string) (provider.Provider, error) {
 	a, err := p.accounts.Account(ctx, account)
 	if errors.Is(err, accounts.ErrUnknown) {
@@ -92,7 +99,8 @@ func (p *Providers) Provider(ctx context.Context, account string) (provider.Prov
 	for _, e := range []struct {
 		to   *string
 		from string
-	}{{&config.Endpoints.Token, a.Endpoints.Token}, {&config.Endpoints.Management, a.Endpoints.Management}, {&config.Endpoints.Events, a.Endpoints.Events}} {
+	}{{&config.Endpoints.Token, a.Endpoints.Token}, {&config.Endpoints.Management, a.Endpoints.Management},
+		{&config.Endpoints.Events, a.Endpoints.Events}} {
 		if e.from != "" {
 			*e.to = e.from
 		}
@@ -114,7 +122,7 @@ type limiter struct {
 	limit   int
 }
 
-// Take implements origo.Limiter. A count that cannot be kept is no permission.
+// Take implements origo.Limiter. When the call cannot be counted, it must not be made.
 func (l limiter) Take(ctx context.Context) error {
 	ok, err := l.budget.Spend(ctx, l.account, l.now().UTC().Truncate(window), l.limit)
 	if err == nil && !ok {

@@ -66,8 +66,9 @@ func hid(t *testing.T) (*httptest.Server, *int) {
 }
 
 func account(url, name string) accounts.Account {
-	return accounts.Account{Name: name, Type: accounts.Origo, OrganizationID: "1", ClientID: "c", ClientSecret: "s", CallsPerWindow: 10,
-		Endpoints: accounts.Endpoints{Token: url, Management: url, Events: url}}
+	return accounts.Account{Name: name, Type: accounts.Origo, OrganizationID: "1", ClientID: "c", ClientSecret: "s",
+		CallsPerWindow: 10,
+		Endpoints:      accounts.Endpoints{Token: url, Management: url, Events: url}}
 }
 
 func calls(t *testing.T, p provider.Provider) (n int) {
@@ -90,7 +91,8 @@ func TestBudget(t *testing.T) {
 	spent := &budget{spent: map[string]int{}}
 	now := time.Date(2026, 11, 20, 9, 4, 59, 0, time.UTC)
 	clock := func() time.Time { return now }
-	interactive, background := clients.New(all, spent, clients.Interactive, clock), clients.New(all, spent, clients.Background, clock)
+	interactive, background := clients.New(all, spent, clients.Interactive, clock),
+		clients.New(all, spent, clients.Background, clock)
 	get := func(p *clients.Providers, account string) provider.Provider {
 		t.Helper()
 		c, err := p.Provider(t.Context(), account)
@@ -147,7 +149,8 @@ func TestClientIsKeptUntilItsAccountChanges(t *testing.T) {
 
 func TestAccountsThatCannotBeUsed(t *testing.T) {
 	p := clients.New(known{"down": {}}, &budget{}, clients.Interactive, time.Now)
-	if _, err := p.Provider(t.Context(), "nobody"); !errors.Is(err, accounts.ErrUnknown) || errors.Is(err, provider.ErrUnavailable) {
+	if _, err := p.Provider(t.Context(), "unknown"); !errors.Is(err, accounts.ErrUnknown) ||
+		errors.Is(err, provider.ErrUnavailable) {
 		t.Error(err)
 	}
 	if _, err := p.Provider(t.Context(), "down"); !errors.Is(err, provider.ErrUnavailable) {
@@ -157,7 +160,8 @@ func TestAccountsThatCannotBeUsed(t *testing.T) {
 
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	server, _ := hid(t)
-	p := clients.New(known{"a": account(server.URL, "a")}, &budget{spent: map[string]int{}}, clients.Interactive, time.Now)
+	p := clients.New(known{"a": account(server.URL, "a")}, &budget{spent: map[string]int{}},
+		clients.Interactive, time.Now)
 	c, err := p.Provider(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)

@@ -27,8 +27,14 @@ func main() {
 			return map[string]any{"left": time.Until(d).Seconds()}, nil
 		case "big":
 			return string(make([]byte, 7<<20)), nil
-		case "meet": // returns once two invocations overlap
-			return meet(in["at"].(string))
+		case "pid":
+			return map[string]int{"pid": os.Getpid()}, nil
+		case "meet": // returns once two invocations overlap, or as many as all says
+			all, given := in["all"].(float64)
+			if !given {
+				all = 2
+			}
+			return meet(in["at"].(string), int(all))
 		case "env":
 			return map[string]string{"value": os.Getenv(in["name"].(string))}, nil
 		}
@@ -37,8 +43,8 @@ func main() {
 	})
 }
 
-// meet creates a file of its own in dir and waits for a second one.
-func meet(dir string) (any, error) {
+// meet creates a file of its own in dir and waits until there are as many as wanted.
+func meet(dir string, all int) (any, error) {
 	f, err := os.CreateTemp(dir, "")
 	if err != nil {
 		return nil, err
@@ -46,7 +52,7 @@ func meet(dir string) (any, error) {
 	defer f.Close()
 	for {
 		files, err := os.ReadDir(dir)
-		if err != nil || len(files) >= 2 {
+		if err != nil || len(files) >= all {
 			return map[string]int{"met": len(files), "pid": os.Getpid()}, err
 		}
 		time.Sleep(time.Millisecond)

@@ -1,0 +1,37 @@
+package assign
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/mobilecred/mobilecred/internal/app/apptest"
+)
+
+const route = "POST /v1/holders/{holderId}/credentials"
+
+func TestConfiguredItReadsTheTable(t *testing.T) {
+	aws := apptest.Start(t)
+	handler := New(aws.Environment.Get, io.Discard)
+	apptest.Ask(t, handler, apptest.Request(route, `{"profileId":"hq"}`, "holderId", "E-1"), 404, "holder_not_found")
+	if asked := aws.Asked("GetItem"); len(asked) == 0 || !strings.Contains(asked[0], `"TableName":"the-table"`) {
+		t.Errorf("the database was asked %q, want reads of the table", asked)
+	}
+}
+
+func TestItReservesAndMails(t *testing.T) {
+	outside := apptest.NewOutside()
+	outside.Describe(t)
+	handler := handler(apptest.Base(t), outside.Adapters())
+	body := apptest.Ask(t, handler, apptest.Request(route, `{"profileId":"hq"}`, "holderId", "E-1"), 201, "")
+	if !strings.Contains(body, `"id":"the-id"`) || !strings.Contains(body, `"mobileId":"P:56"`) {
+		t.Errorf("answers %s, want the new credential with what the provider reserved", body)
+	}
+	if len(outside.Mailed) != 1 || outside.Mailed[0].To != "aimee@example.com" {
+		t.Errorf("mailed %+v, want one invitation to the holder", outside.Mailed)
+	}
+}
+
+func TestMisconfiguredItNamesEveryProblemOnceAndAnswers500(t *testing.T) {
+	apptest.Misconfigured(t, New, apptest.Issuing, apptest.IssuingChecks, apptest.RefusedOverHTTP)
+}

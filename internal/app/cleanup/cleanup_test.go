@@ -1,0 +1,55 @@
+package cleanup
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/mobilecred/mobilecred/internal/app/apptest"
+	"github.com/mobilecred/mobilecred/internal/provider"
+)
+
+// reserved says that a user the table does not know was given a mobile ID.
+var reserved = events.EventBridgeEvent{Source: "mobilecred.provider", DetailType: "Provider User Changed",
+	Detail: json.RawMessage(`{"account":"acme-origo","userId":"103367",
+		"facts":[{"what":"credential","status":"reserved","ref":"1","mobileId":"P:56"}]}`)}
+
+func TestConfiguredItAsksTheProviderWithinTheBackgroundsShare(t *testing.T) {
+	aws := apptest.Start(t)
+	err := New(aws.Environment.Get, io.Discard)(t.Context(), reserved)
+	if !errors.Is(err, provider.ErrUnavailable) { // the provider of the tests issues no token
+		t.Errorf("ends in %v, want that the provider is unavailable", err)
+	}
+	if read := aws.Asked("GetSecretValue"); len(read) != 1 || !strings.Contains(read[0], `"the/prefix/acme-origo"`) {
+		t.Errorf("the secrets %q were read, want the account's", read)
+	}
+	spent := strings.Join(aws.Asked("UpdateItem"), " ")
+	if !strings.Contains(spent, `"the-table"`) || !strings.Contains(spent, `":limit":{"N":"210"}`) {
+		t.Errorf("the call was counted as %s, want 70 %% of 300 as its limit, in the table", spent)
+	}
+}
+
+func TestItAsksTheProviderAfterAnEventAndRefusesOthers(t *testing.T) {
+	outside := apptest.NewOutside()
+	handler := handler(apptest.Base(t), outside.Adapters())
+	if err := handler(t.Context(), reserved); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(outside.Read, []string{"103367"}) {
+		t.Errorf("the users %q were read at the provider, want the one of the event", outside.Read)
+	}
+	if err := handler(t.Context(), events.EventBridgeEvent{Source: "another"}); err == nil {
+		t.Error("an event of another source is taken for a provider's")
+	}
+}
+
+func TestMisconfiguredItNamesEveryProblemOnceAndFailsEachEvent(t *testing.T) {
+	apptest.Misconfigured(t, New, apptest.Issuing, apptest.IssuingChecks, func(t *testing.T, h Handler) string {
+		return apptest.Refused(t, h(t.Context(), reserved))
+	})
+}

@@ -1,0 +1,193 @@
+package issuance
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/observe"
+	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/store"
+)
+
+// seenFor is how long an anomaly is remembered, so that the same one is not noted twice.
+const seenFor = 30 * 24 * time.Hour
+
+// applyReading writes what a reading means for a row, on the revision of the row that was read before it, and updates
+// c.
+func (s *Service) applyReading(
+	ctx context.Context, c *credential.Credential, r observe.Reading, actor credential.Actor,
+) error {
+	for _, e := range observe.Events(*c, r) {
+		after, err := s.applyObserved(ctx, *c, r.User, e, actor)
+		if err != nil {
+			return err
+		}
+		*c = after
+	}
+	return nil
+}
+
+// applyObserved writes one event that was observed of a row, with everything that has to change together with it: the
+// owner of the mobile ID, the device's slot and the credential that loses it, and, if the reading shows it, the
+// release. u is the row's own user as it was read, nil when it was deleted or not read.
+func (s *Service) applyObserved(
+	ctx context.Context, c credential.Credential, u *provider.User, e credential.Event, actor credential.Actor,
+) (credential.Credential, error) {
+	e.Actor = actor
+	if e.Kind == credential.EventActivated && c.IsLive() && c.Stage != credential.StageActivated {
+		return s.activate(ctx, c, e)
+	}
+	ch := s.begin()
+	after, entry, err := ch.apply(c, e)
+	if err != nil || entry == nil {
+		return c, err
+	}
+	isHeld := u != nil && u.Holds(c.Reserved())
+	if entry.Anomaly || entry.Late {
+		hash := factHash(c, e)
+		seen, err := s.Store.Seen(ctx, c.ID, hash)
+		if err != nil {
+			return c, err
+		}
+		// Reported again, it is news only while there is something to release again.
+		if seen && (after.Reservation == c.Reservation || !isHeld) {
+			return c, nil
+		}
+		if !seen {
+			ch.seen(c.ID, hash)
+		}
+	}
+	if c.IsLive() && !after.IsLive() {
+		if err := ch.freeSlot(ctx, c, after); err != nil {
+			return c, err
+		}
+		if !isHeld {
+			after.Reservation = credential.ReservationReleased
+			ch.amend(c.ID, func(row *credential.Credential, _ *credential.HistoryEntry) { *row = after })
+		}
+		if err := disownObserved(ctx, ch, after, e); err != nil {
+			return c, err
+		}
+	}
+	if err := ch.commit(ctx); err != nil {
+		return c, err
+	}
+	if entry.Anomaly {
+		s.reportAnomaly(ctx, *entry)
+	}
+	return after, nil
+}
+
+// disownObserved writes what becomes of the owner of a mobile ID whose credential has just ended by what was read.
+func disownObserved(ctx context.Context, ch *change, c credential.Credential, e credential.Event) error {
+	switch {
+	case e.Kind == credential.EventGivenToAnother, e.Kind == credential.EventMissingAtProvider:
+		return ch.disown(ctx, c, credential.OwnerForeign)
+	case c.Reservation == credential.ReservationReleased:
+		return ch.disown(ctx, c, credential.OwnerReleased)
+	}
+	return nil
+}
+
+// activate records that a credential is on a device. The mobile ID is spent for ever (R5). If the device's slot for the
+// profile is taken, the credential that the provider lists first on the device keeps it, and the other ends (R4).
+func (s *Service) activate(
+	ctx context.Context, c credential.Credential, e credential.Event,
+) (credential.Credential, error) {
+	ch := s.begin()
+	if e.CredentialRef != "" && e.CredentialRef != c.CredentialRef {
+		c.CredentialRef = e.CredentialRef
+		ch.refer(c)
+	}
+	slot := credential.Slot{
+		Account: c.Account, DeviceID: e.Device.ID, ProfileID: c.ProfileID,
+		HolderID: c.HolderID, CredentialID: c.ID, CredentialRef: c.CredentialRef,
+	}
+	keepsSlot, err := s.contestSlot(ctx, ch, slot, e.Actor)
+	if err != nil {
+		return c, err
+	}
+	if !keepsSlot {
+		e = deviceHasProfile(e.Actor)
+	}
+	after, _, err := ch.apply(c, e)
+	if err != nil {
+		return c, err
+	}
+	owner, err := s.Store.Owner(ctx, c.Account, c.Mobile.ID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return c, err
+	}
+	if owner.State != credential.OwnerSpent {
+		ch.own(c, credential.OwnerSpent, owner.Revision)
+	}
+	return after, ch.commit(ctx)
+}
+
+func deviceHasProfile(actor credential.Actor) credential.Event {
+	return credential.Event{
+		Kind: credential.EventDeviceHasProfile, Reason: credential.ReasonDeviceHasProfile, Actor: actor,
+	}
+}
+
+// contestSlot takes a device's slot for a credential, which may have to end another for it, and says whether it got it.
+func (s *Service) contestSlot(
+	ctx context.Context, ch *change, slot credential.Slot, actor credential.Actor,
+) (bool, error) {
+	taken, err := s.Store.Slot(ctx, slot.Account, slot.DeviceID, slot.ProfileID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && taken.CredentialID == slot.CredentialID {
+		ch.takeSlot(slot, "")
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	other, err := s.Store.Credential(ctx, taken.HolderID, taken.CredentialID)
+	if err != nil {
+		return false, err
+	}
+	if other.IsLive() {
+		if !isListedBefore(slot.CredentialRef, other.CredentialRef) {
+			return false, nil
+		}
+		if _, _, err := ch.apply(other, deviceHasProfile(actor)); err != nil {
+			return false, err
+		}
+	}
+	ch.takeSlot(slot, taken.CredentialID)
+	return true, nil
+}
+
+// isListedBefore orders a provider's credential ids as the provider does: numbers by value.
+func isListedBefore(a, b string) bool {
+	x, errX := strconv.ParseUint(a, 10, 64)
+	y, errY := strconv.ParseUint(b, 10, 64)
+	if errX == nil && errY == nil {
+		return x < y
+	}
+	return a < b
+}
+
+// factHash identifies what happened, however often and by whichever report it is told.
+func factHash(c credential.Credential, e credential.Event) string {
+	device := ""
+	if e.Device != nil {
+		device = e.Device.ID
+	}
+	parts := []string{string(e.Kind), e.Reason, c.InvitationRef, c.CredentialRef, device}
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return hex.EncodeToString(sum[:16])
+}
+
+// reportAnomaly makes an anomaly count and be seen.
+func (s *Service) reportAnomaly(ctx context.Context, entry credential.HistoryEntry) {
+	s.Count(MetricAnomaly)
+	s.Log.WarnContext(ctx, "anomaly",
+		"holderId", entry.HolderID, "credentialId", entry.CredentialID, "event", entry.Event, "reason", entry.Reason)
+}

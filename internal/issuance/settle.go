@@ -1,0 +1,153 @@
+package issuance
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/store"
+)
+
+// settle finds out what became of a reservation whose answer was lost: whatever the provider's user has now, did not
+// have before, and no other credential claims, is ours.
+func (r *run) settle(ctx context.Context, c credential.Credential) error {
+	if c.Doubt.Answer != nil {
+		return r.recordAnswer(ctx, c, *c.Doubt.Answer)
+	}
+	u, err := r.findUser(ctx)
+	if errors.Is(err, provider.ErrNotFound) || errors.Is(err, provider.ErrEmailInUse) {
+		return r.withdrawDoubt(ctx, c)
+	}
+	if err != nil {
+		return err
+	}
+	invitations, credentials, err := r.unexplained(ctx, c, u)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(invitations) == 0 && len(credentials) == 0:
+		return r.withdrawDoubt(ctx, c)
+	case len(invitations) == 1 && len(credentials) == 1:
+		return r.recordAnswer(ctx, c, r.reservedOf(ctx, c, u, invitations[0], credentials[0]))
+	}
+	// The provider does not say which invitation goes with which mobile ID, so one can be picked only when there is
+	// one. All of them go back, and a new one is asked for.
+	return r.edit(ctx, c, func(newest *credential.Credential) bool {
+		if !isSameDoubt(*newest, c) {
+			return false
+		}
+		newest.Strays = append(newest.Strays, straysOf(u.ID, invitations, credentials)...)
+		newest.Reservation, newest.Doubt = credential.ReservationNone, nil
+		return true
+	})
+}
+
+// straysOf makes reservations to be released of invitations and credentials that cannot be told which goes with which.
+func straysOf(
+	userID string,
+	invitations []provider.Invitation,
+	credentials []provider.Credential,
+) []credential.Reserved {
+	var strays []credential.Reserved
+	for i := range max(len(invitations), len(credentials)) {
+		stray := credential.Reserved{UserID: userID}
+		if i < len(invitations) {
+			stray.InvitationRef = invitations[i].ID
+		}
+		if i < len(credentials) {
+			stray.CredentialRef, stray.Mobile = credentials[i].ID, &credentials[i].MobileID
+		}
+		strays = append(strays, stray)
+	}
+	return strays
+}
+
+// unexplained lists what a user has that the doubt of a row explains: new since, of its part number, and in no other
+// row's name.
+func (r *run) unexplained(
+	ctx context.Context, c credential.Credential, u provider.User,
+) (invitations []provider.Invitation, credentials []provider.Credential, err error) {
+	rows, err := r.Store.Credentials(ctx, c.HolderID)
+	if err != nil {
+		return nil, nil, err
+	}
+	noted := notedByOthers(c, rows)
+	for _, i := range u.Invitations {
+		redeemable := i.Status == provider.InvitationPending || i.Status == provider.InvitationAccepted
+		if !redeemable || slices.Contains(c.Doubt.Invitations, i.ID) || noted[credential.RefInvitation][i.ID] {
+			continue
+		}
+		free, err := r.isUnclaimed(ctx, c, credential.RefInvitation, i.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		if free {
+			invitations = append(invitations, i)
+		}
+	}
+	for _, k := range u.Credentials {
+		known := slices.Contains(c.Doubt.Credentials, k.ID) || noted[credential.RefCredential][k.ID]
+		if known || k.PartNumber != c.PartNumber {
+			continue
+		}
+		free, err := r.isUnclaimed(ctx, c, credential.RefCredential, k.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		if free {
+			credentials = append(credentials, k)
+		}
+	}
+	return invitations, credentials, nil
+}
+
+// notedByOthers collects the references that other rows of the holder know without having them as their own: put aside,
+// to be released, or an answer that waits for a take-over.
+func notedByOthers(c credential.Credential, rows []credential.Credential) map[credential.RefKind]map[string]bool {
+	invitations, credentials := map[string]bool{}, map[string]bool{}
+	for _, row := range rows {
+		if row.ID == c.ID || row.Account != c.Account {
+			continue
+		}
+		known := slices.Concat(row.Aside, row.Strays)
+		if row.Doubt != nil && row.Doubt.Answer != nil {
+			known = append(known, *row.Doubt.Answer)
+		}
+		for _, t := range known {
+			invitations[t.InvitationRef], credentials[t.CredentialRef] = true, true
+		}
+	}
+	return map[credential.RefKind]map[string]bool{
+		credential.RefInvitation: invitations, credential.RefCredential: credentials,
+	}
+}
+
+// isUnclaimed says whether no other credential of ours has a provider's record.
+func (r *run) isUnclaimed(
+	ctx context.Context, c credential.Credential, kind credential.RefKind, id string,
+) (bool, error) {
+	ref, err := r.Store.Ref(ctx, c.Account, kind, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	}
+	return ref.CredentialID == c.ID, err
+}
+
+// reservedOf puts a reservation together from what was read of it.
+func (r *run) reservedOf(
+	ctx context.Context, c credential.Credential, u provider.User, i provider.Invitation, k provider.Credential,
+) credential.Reserved {
+	mobile := k.MobileID
+	if p, err := r.connect(ctx); err == nil && mobile.Format == "" {
+		// What is printed on the card is worth a call, not a failure.
+		if stock, err := p.Stock(ctx, c.PartNumber); err == nil {
+			mobile.Format, mobile.FacilityCode = stock.Format, stock.FacilityCode
+		}
+	}
+	return credential.Reserved{
+		UserID: u.ID, InvitationRef: i.ID, CredentialRef: k.ID, Mobile: &mobile, Code: i.Code, ExpiresAt: i.ExpiresAt,
+	}
+}

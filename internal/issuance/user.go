@@ -1,0 +1,192 @@
+package issuance
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/provider"
+)
+
+// person is what a provider is told of a holder.
+func person(h credential.Holder) provider.Person {
+	return provider.Person{ExternalID: h.ID, FirstName: h.FirstName, LastName: h.LastName, Email: h.Email}
+}
+
+// personHash identifies what a provider was told of a holder without repeating it.
+func personHash(h credential.Holder) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{h.ID, h.FirstName, h.LastName, h.Email}, "\x00")))
+	return hex.EncodeToString(sum[:16])
+}
+
+// readUser reads a provider's user; nil when it was deleted.
+func readUser(ctx context.Context, p provider.Provider, userID string) (*provider.User, error) {
+	u, err := p.User(ctx, userID)
+	if errors.Is(err, provider.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &u, nil
+}
+
+// userOf reads the provider's user of a row; nil when it was deleted.
+func (r *run) userOf(ctx context.Context, c credential.Credential) (*provider.User, error) {
+	p, err := r.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	u, err := readUser(ctx, p, c.UserID)
+	return u, r.noteAnswer(err)
+}
+
+// findUser reads the provider's user of the holder: by its id when that is known, by e-mail otherwise, and then its id
+// is kept, because the user has to be kept in step and removed with the holder. ErrNotFound when there is none,
+// ErrEmailInUse when the e-mail is another user's.
+func (r *run) findUser(ctx context.Context) (provider.User, error) {
+	p, err := r.connect(ctx)
+	if err != nil {
+		return provider.User{}, err
+	}
+	if r.item.UserID != "" {
+		u, err := p.User(ctx, r.item.UserID)
+		if err == nil && u.ExternalID != "" && u.ExternalID != r.holder.ID {
+			err = provider.ErrNotFound
+		}
+		if r.noteAnswer(err) == nil || !errors.Is(err, provider.ErrNotFound) {
+			return u, err
+		}
+	}
+	if r.holder.Email == "" {
+		return provider.User{}, provider.ErrNotFound // erased
+	}
+	u, err := p.FindUser(ctx, person(r.holder))
+	if r.noteAnswer(err) != nil && !isTrouble(err) && r.holder.FormerEmail != "" {
+		former := person(r.holder)
+		former.Email = r.holder.FormerEmail
+		if byFormer, e := p.FindUser(ctx, former); r.noteAnswer(e) == nil || isTrouble(e) {
+			u, err = byFormer, e
+		}
+	}
+	if err == nil {
+		err = r.rememberUser(ctx, u.ID, "") // how it is described there is unknown
+	}
+	return u, err
+}
+
+// rememberUser remembers the provider's user of the holder, and the hash of the description it was last given.
+func (r *run) rememberUser(ctx context.Context, userID, personHash string) error {
+	if r.item.UserID == userID && r.item.PersonHash == personHash {
+		return nil
+	}
+	if r.item.UserID != userID {
+		r.item.PictureRef = ""
+	}
+	r.item.UserID, r.item.PersonHash, r.item.Retry = userID, personHash, credential.Retry{}
+	return r.Store.SaveWork(ctx, r.item)
+}
+
+// stepUser is the step of a work item's Retry: what the provider's user needs.
+const stepUser credential.StepKind = "user"
+
+// keepUser keeps the provider's user in step with the holder once the rows have been worked on, and adds when to try
+// again.
+func (r *run) keepUser(ctx context.Context, rows []credential.Credential, next *moment) error {
+	for {
+		job := r.userJob(rows, next.at == nil)
+		if job == nil {
+			return nil
+		}
+		now := r.Now()
+		if r.unanswered >= unansweredLimit {
+			next.add(now.Add(probeWait))
+			return nil
+		}
+		if now.Before(r.item.Retry.At) {
+			next.add(r.item.Retry.At)
+			return nil
+		}
+		p, err := r.connect(ctx)
+		if err == nil {
+			err = job(ctx, p)
+		}
+		switch {
+		case err == nil:
+			continue
+		case isTrouble(err):
+			r.unanswered++
+			next.add(now.Add(probeWait))
+			return nil
+		case !isRefusal(err):
+			return err
+		}
+		r.item.Retry = credential.Postpone(r.item.Retry, stepUser, refusalCode(err), now)
+		if r.item.Retry.Attempts == credential.RefusalLimit {
+			r.reportStuck(ctx, "", stepUser, refusalCode(err))
+		}
+		next.add(r.item.Retry.At)
+		return r.Store.SaveWork(ctx, r.item)
+	}
+}
+
+// userJob is what the provider's user needs next, nil for nothing. idle says that nothing else is left to do for the
+// holder.
+func (r *run) userJob(rows []credential.Credential, idle bool) func(context.Context, provider.Provider) error {
+	if r.item.UserID == "" {
+		return nil
+	}
+	if r.holder.Erasing {
+		if idle {
+			return r.deleteUser
+		}
+		return nil
+	}
+	if r.item.PictureRef != "" && r.holder.PictureHash == "" {
+		return r.removePicture // set for a credential of the past: the user would show it on the next one, too
+	}
+	if slices.ContainsFunc(rows, credential.Credential.IsLive) && r.item.PersonHash != personHash(r.holder) {
+		return r.updateUser
+	}
+	return nil
+}
+
+// deleteUser removes the provider's user of an erased holder.
+func (r *run) deleteUser(ctx context.Context, p provider.Provider) error {
+	err := r.noteAnswer(p.DeleteUser(ctx, r.item.UserID))
+	if err != nil && !errors.Is(err, provider.ErrNotFound) {
+		return err
+	}
+	return r.rememberUser(ctx, "", "")
+}
+
+// updateUser gives the provider's user the holder's present description.
+func (r *run) updateUser(ctx context.Context, p provider.Provider) error {
+	if r.item.PersonHash != "" { // until the answer is here, the provider may know the holder by either description
+		r.item.PersonHash = ""
+		if err := r.Store.SaveWork(ctx, r.item); err != nil {
+			return err
+		}
+	}
+	if err := r.noteAnswer(p.UpdateUser(ctx, r.item.UserID, person(r.holder))); err != nil {
+		return err
+	}
+	return r.rememberUser(ctx, r.item.UserID, personHash(r.holder))
+}
+
+// removePicture makes the provider's user show no picture: it does so on every badge, those of the future too.
+func (r *run) removePicture(ctx context.Context, p provider.Provider) error {
+	if r.item.PictureRef == "" {
+		return nil
+	}
+	err := r.noteAnswer(p.RemovePhoto(ctx, r.item.UserID, r.item.PictureRef))
+	if err != nil && !errors.Is(err, provider.ErrNotFound) {
+		return err
+	}
+	r.item.PictureRef = ""
+	return r.Store.SaveWork(ctx, r.item)
+}
