@@ -27,7 +27,8 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := w.Assign("E-1042")
-	if c.Stage != credential.StageInvited || c.Mobile == nil || c.Mobile.ID != part+":1" || c.Mobile.Format != "H10301" || c.Mobile.FacilityCode != "42" {
+	if c.Stage != credential.StageInvited || c.Mobile == nil || c.Mobile.ID != part+":1" ||
+		c.Mobile.Format != "H10301" || c.Mobile.FacilityCode != "42" {
 		t.Fatalf("%+v", c)
 	}
 	if c.Name() != "HQ employees #1" || c.Invitation.SentTo != "e…@example.com" || w.Mailbox.Count() != 1 {
@@ -41,7 +42,8 @@ func TestAssignInviteActivateRevoke(t *testing.T) {
 		t.Errorf("badges: %+v", badges)
 	}
 	w.CheckCalm()
-	if c, err := w.End(c, credential.EndDeleted); err != nil || c.Status != credential.StatusRevoked || c.Reservation != credential.ReservationReleased {
+	if c, err := w.End(c, credential.EndDeleted); err != nil || c.Status != credential.StatusRevoked ||
+		c.Reservation != credential.ReservationReleased {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	if badges := w.Sim.Phone("phone-a").Badges; len(badges) != 0 {
@@ -65,7 +67,8 @@ func TestAnswersLostAnywhere(t *testing.T) {
 					w.Pass(61 * time.Second)
 					w.Pass(time.Minute)
 					c = w.Read(c)
-					if c.Invitation.Status != credential.InvitationSent || w.Mailbox.Count() != 1 || c.Mobile.Format == "" {
+					if c.Invitation.Status != credential.InvitationSent || w.Mailbox.Count() != 1 ||
+						c.Mobile.Format == "" {
 						t.Errorf("invitation %s, %d mails, card %+v", c.Invitation.Status, w.Mailbox.Count(), c.Mobile)
 					}
 					w.CheckCalm()
@@ -109,7 +112,8 @@ func TestTheReleaseIsConfirmedWhateverIsLost(t *testing.T) {
 func TestEverySwitchOfTheProvider(t *testing.T) {
 	for bits := range 16 {
 		on := func(bit int) bool { return bits&bit != 0 }
-		sw := origosim.Switches{CancelFreesID: on(1), CancelAcceptedAnswers2xx: on(2), SearchByExternalID: on(4), OnePerPartNumberAndPhone: on(8)}
+		sw := origosim.Switches{CancelFreesID: on(1), CancelAcceptedAnswers2xx: on(2), SearchByExternalID: on(4),
+			OnePerPartNumberAndPhone: on(8)}
 		w := newWorld(t, func(o *worldtest.Options) { o.Switches = sw })
 		c := w.Invited("E-1")
 		if _, err := w.End(c, credential.EndDeleted); err != nil {
@@ -138,7 +142,10 @@ func TestMailTroubleIsNotLostAndNotDoubled(t *testing.T) {
 	t.Run("throttled", func(t *testing.T) {
 		w := newWorld(t)
 		w.PutHolder("E-1")
-		w.Mailbox.Answer(func(mail.Letter) mail.Outcome { return mail.Outcome{Fate: mail.Throttled, Reason: "throttled"} })
+		w.Mailbox.Answer(func(mail.Letter) mail.Outcome {
+			return mail.Outcome{Fate: mail.Throttled,
+				Reason: "throttled"}
+		})
 		c := w.Assign("E-1")
 		if c.Invitation.Status != credential.InvitationPending || c.Invitation.Code == "" {
 			t.Fatalf("%+v", c.Invitation)
@@ -227,7 +234,7 @@ func TestRefusals(t *testing.T) {
 		cmd  credential.Assign
 		want credential.Code
 	}{
-		{"no such holder", credential.Assign{HolderID: "nobody", ProfileID: "hq"}, credential.CodeHolderNotFound},
+		{"no such holder", credential.Assign{HolderID: "no person", ProfileID: "hq"}, credential.CodeHolderNotFound},
 		{"R1", credential.Assign{HolderID: "no-mail", ProfileID: "hq"}, credential.CodeValidationFailed},
 		{"R2 none of that name", credential.Assign{HolderID: "E-1", ProfileID: "none"}, credential.CodeProfileNotFound},
 		{"R2 one of two", credential.Assign{HolderID: "E-1"}, credential.CodeProfileRequired},
@@ -240,7 +247,8 @@ func TestRefusals(t *testing.T) {
 	}
 	var e *credential.Error
 	_, err := w.Service.Assign(w.Ctx, credential.Assign{HolderID: "no-mail", ProfileID: "hq"})
-	if !errors.As(err, &e) || len(e.Fields) != 2 || e.Fields[0].Pointer != "/lastName" || e.Fields[1].Pointer != "/email" {
+	if !errors.As(err, &e) || len(e.Fields) != 2 || e.Fields[0].Pointer != "/lastName" ||
+		e.Fields[1].Pointer != "/email" {
 		t.Errorf("R1 names the fields: %+v", e)
 	}
 	if len(w.Sim.State().Users) != 0 || w.Mailbox.Count() != 0 {
@@ -263,7 +271,7 @@ func TestAnEmptyPoolIsFinal(t *testing.T) {
 	w.CheckCalm()
 }
 
-func TestAnEmailOfSomebodyElse(t *testing.T) {
+func TestAnEmailOfAnotherProcessElse(t *testing.T) {
 	w := newWorld(t)
 	w.Invited("E-1")
 	w.PutHolder("E-2", func(h *credential.Holder) { h.Email = "e-1@example.com" })

@@ -30,7 +30,7 @@ func TestADeclinedMobileIDGoesToTheNext(t *testing.T) {
 }
 
 func TestTheDeadlineIsBelievedOnlyWithTheProvider(t *testing.T) {
-	t.Run("nobody accepted", func(t *testing.T) {
+	t.Run("no person accepted", func(t *testing.T) {
 		w := newWorld(t)
 		c := w.Invited("E-1")
 		w.Pass(192 * time.Hour)
@@ -42,7 +42,8 @@ func TestTheDeadlineIsBelievedOnlyWithTheProvider(t *testing.T) {
 	})
 	t.Run("our deadline is the earlier one", func(t *testing.T) {
 		w := newWorld(t)
-		_, _, err := w.Service.PutProfile(w.Ctx, credential.PutProfile{Profile: credential.Profile{ID: "hq", Name: "HQ", Account: account, PartNumber: part, InvitationDays: 2}})
+		_, _, err := w.Service.PutProfile(w.Ctx, credential.PutProfile{Profile: credential.Profile{ID: "hq", Name: "HQ",
+			Account: account, PartNumber: part, InvitationDays: 2}})
 		w.Must(err)
 		c := w.Invited("E-1")
 		w.Pass(49 * time.Hour)
@@ -156,12 +157,13 @@ func TestReassignmentIsHeardFoundOrMet(t *testing.T) {
 	})
 }
 
-func TestATakeOverWaitsWhileSomebodyActsForTheLoser(t *testing.T) {
+func TestATakeOverWaitsWhileAnotherProcessActsForTheLoser(t *testing.T) {
 	w := newWorld(t)
 	c := w.Invited("E-1")
 	w.LoseCallbacks()
 	w.Must(w.Cancel(account, w.CodeOf(c)))
-	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)}, w.Now(), false)
+	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)},
+		w.Now(), false)
 	w.Must(err)
 	w.PutHolder("E-2")
 	winner := w.Assign("E-2")
@@ -194,7 +196,8 @@ func TestASpentMobileIDIsNeverUsedAgain(t *testing.T) {
 	}
 	w.Pass(time.Minute)
 	w.CheckCalm()
-	if w.Metric(issuance.MetricAnomaly) != 2 || !strings.Contains(w.Story(c), "spent_id_offered! spent_id_offered! reserved") {
+	if w.Metric(issuance.MetricAnomaly) != 2 || !strings.Contains(w.Story(c),
+		"spent_id_offered! spent_id_offered! reserved") {
 		t.Errorf("%d anomalies, %s", w.Metric(issuance.MetricAnomaly), w.Story(c))
 	}
 	spend(4) // 1 and 2 are in the pool again
@@ -214,10 +217,14 @@ func TestNothingThatIsSaidOfAnActivatedIDMovesIt(t *testing.T) {
 			return w.Reassign(account, c.Mobile.ID, "stranger")
 		},
 		"expired": func(w *worldtest.World, c credential.Credential) error {
-			return w.Service.Refresh(w.Ctx, provider.UserFacts{Account: account, UserID: c.UserID, Facts: []provider.Fact{{What: provider.AboutInvitation, Ref: c.InvitationRef, Status: provider.FactExpired}}})
+			return w.Service.Refresh(w.Ctx, provider.UserFacts{Account: account, UserID: c.UserID,
+				Facts: []provider.Fact{{What: provider.AboutInvitation, Ref: c.InvitationRef,
+					Status: provider.FactExpired}}})
 		},
 		"cancelled": func(w *worldtest.World, c credential.Credential) error {
-			return w.Service.Refresh(w.Ctx, provider.UserFacts{Account: account, UserID: c.UserID, Facts: []provider.Fact{{What: provider.AboutInvitation, Ref: c.InvitationRef, Status: provider.FactCancelled}}})
+			return w.Service.Refresh(w.Ctx, provider.UserFacts{Account: account, UserID: c.UserID,
+				Facts: []provider.Fact{{What: provider.AboutInvitation, Ref: c.InvitationRef,
+					Status: provider.FactCancelled}}})
 		},
 		"activated elsewhere": func(w *worldtest.World, c credential.Credential) error {
 			if err := w.Reassign(account, c.Mobile.ID, "stranger"); err != nil {
@@ -313,12 +320,15 @@ func TestDevicesHaveOneSlotAProfile(t *testing.T) {
 }
 
 func TestLostStolenReplaced(t *testing.T) {
-	replace := func(w *worldtest.World, c credential.Credential, reason credential.EndReason) (credential.Credential, error) {
-		r, err := w.Service.Replace(w.Ctx, credential.Replace{Request: w.Portal, HolderID: c.HolderID, CredentialID: c.ID, Reason: reason})
+	replace := func(w *worldtest.World, c credential.Credential, reason credential.EndReason) (credential.Credential,
+		error) {
+		r, err := w.Service.Replace(w.Ctx, credential.Replace{Request: w.Portal, HolderID: c.HolderID,
+			CredentialID: c.ID, Reason: reason})
 		w.Settle()
 		return r.Credential, err
 	}
-	for reason, want := range map[credential.EndReason]string{credential.EndLost: "lost", credential.EndStolen: "stolen"} {
+	for reason, want := range map[credential.EndReason]string{credential.EndLost: "lost",
+		credential.EndStolen: "stolen"} {
 		w := newWorld(t)
 		c := w.Activated("E-1", "phone-a")
 		n, err := replace(w, c, reason)
@@ -438,7 +448,8 @@ func TestEraseAHolder(t *testing.T) {
 			if _, err := w.Store.Holder(w.Ctx, "E-1"); !errors.Is(err, store.ErrNotFound) {
 				t.Fatalf("holder: %v", err)
 			}
-			if a = w.Read(a); a.Status != credential.StatusRevoked || a.Reason != credential.ReasonHolderErased || a.Invitation.SentTo != "" {
+			if a = w.Read(a); a.Status != credential.StatusRevoked || a.Reason != credential.ReasonHolderErased ||
+				a.Invitation.SentTo != "" {
 				t.Errorf("%+v", a)
 			}
 			if len(w.Sim.State().Users) != 0 {

@@ -31,7 +31,8 @@ func withEmail(email string) func(*credential.Holder) {
 func TestAUserThatWasFoundIsKeptInStepAndErased(t *testing.T) {
 	w := newWorld(t)
 	w.PutHolder("E-1")
-	before, err := w.Client.Reserve(w.Ctx, "", provider.Person{ExternalID: "E-1", FirstName: "A", LastName: "B", Email: "e-1@example.com"}, part2)
+	before, err := w.Client.Reserve(w.Ctx, "", provider.Person{ExternalID: "E-1", FirstName: "A", LastName: "B",
+		Email: "e-1@example.com"}, part2)
 	w.Must(err)
 	w.Must(w.Client.Cancel(w.Ctx, before.InvitationRef))
 	w.Assign("E-1")
@@ -82,7 +83,8 @@ func TestADoubtIsNotSettledWithTheAnswerToAnother(t *testing.T) {
 	nothing := w.Assign("E-2")
 	w.LoseCallbacks()
 	w.Must(w.Cancel(account, w.CodeOf(loser)))
-	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)}, w.Now(), false)
+	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)},
+		w.Now(), false)
 	w.Must(err)
 	winner := w.Assign("E-2") // has an answer, which waits for the claim
 	nothing, err = w.End(nothing, credential.EndDeleted)
@@ -146,7 +148,7 @@ func TestAHolderChangedDuringTheFirstAssignment(t *testing.T) {
 	}
 }
 
-func TestAReportThatCannotBeAppliedIsToldAgainButHoldsNobodyUp(t *testing.T) {
+func TestAReportThatCannotBeAppliedIsToldAgainButHoldsNoCallerUp(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.Activated("E-1", "phone-a"), w.Activated("E-2", "phone-b")
 	w.Pass(time.Minute)
@@ -203,7 +205,8 @@ func TestAnAnswerThatWaitsWhileTheProviderGivesTheIDAway(t *testing.T) {
 	w.Pass(time.Minute)
 	w.LoseCallbacks()
 	w.Must(w.Sim.Revoke(loser.Mobile.ID))
-	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)}, w.Now(), false)
+	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(time.Minute)},
+		w.Now(), false)
 	w.Must(err)
 	waits := w.Assign("E-2")
 	w.Must(w.Reassign(account, loser.Mobile.ID, "stranger"))

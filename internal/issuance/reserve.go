@@ -104,8 +104,22 @@ func isSameDoubt(a, b credential.Credential) bool {
 // fail ends a credential that the provider refuses for good.
 func (r *run) fail(ctx context.Context, c credential.Credential, reason string) error {
 	e := credential.Event{Kind: credential.EventRefused, Reason: reason, Actor: r.actor}
-	err := r.recordEvent(ctx, c, e, nil)
-	if err == nil {
+	failed := false
+	err := r.untilNoConflict(ctx, func() error {
+		newest, err := r.Store.Credential(ctx, c.HolderID, c.ID)
+		// A refusal that comes too late says nothing of what another process has asked for since.
+		if err != nil || newest.Reservation != credential.ReservationNone && !isSameDoubt(newest, c) {
+			return err
+		}
+		ch := r.begin()
+		_, entry, err := ch.apply(newest, e)
+		if err != nil || entry == nil {
+			return err
+		}
+		failed = true
+		return ch.commit(ctx)
+	})
+	if err == nil && failed {
 		r.Count(MetricFailed)
 	}
 	return err

@@ -110,7 +110,8 @@ func (s *simulation) deliver() {
 
 func (s *simulation) wait() {
 	d := pick(s.t, "wait", []time.Duration{
-		time.Second, 5 * time.Second, 11 * time.Second, 30 * time.Second, 61 * time.Second, 61 * time.Second, 5 * time.Minute, time.Hour,
+		time.Second, 5 * time.Second, 11 * time.Second, 30 * time.Second, 61 * time.Second, 61 * time.Second,
+		5 * time.Minute, time.Hour,
 		25 * time.Hour, 8 * 24 * time.Hour,
 	})
 	s.Log("wait ", d)
@@ -152,7 +153,8 @@ func (s *simulation) replace() {
 		credential.EndUpgrade, credential.EndUpgrade, credential.EndLost, credential.EndStolen,
 	})
 	s.do("replace "+c.ID+" "+string(reason), func(p *issuance.Service) error {
-		_, err := p.Replace(s.Ctx, credential.Replace{Request: s.Portal, HolderID: c.HolderID, CredentialID: c.ID, Reason: reason})
+		_, err := p.Replace(s.Ctx, credential.Replace{Request: s.Portal, HolderID: c.HolderID, CredentialID: c.ID,
+			Reason: reason})
 		return err
 	})
 }
@@ -162,7 +164,8 @@ func (s *simulation) endOne() {
 	reasons := []credential.EndReason{credential.EndDeleted, credential.EndLost, credential.EndStolen}
 	reason := pick(s.t, "reason", reasons)
 	s.do("end "+c.ID+" "+string(reason), func(p *issuance.Service) error {
-		_, err := p.End(s.Ctx, credential.End{Request: s.Portal, HolderID: c.HolderID, CredentialID: c.ID, Reason: reason})
+		_, err := p.End(s.Ctx, credential.End{Request: s.Portal, HolderID: c.HolderID, CredentialID: c.ID,
+			Reason: reason})
 		return err
 	})
 }
@@ -170,7 +173,8 @@ func (s *simulation) endOne() {
 // describeHolder stores a holder; one whose id begins with V is a visitor, until so long from now.
 func (s *simulation) describeHolder(p *issuance.Service, id string, until time.Duration, name string) error {
 	h := credential.Holder{
-		ID: id, Kind: credential.Cardholder, FirstName: "A", LastName: name, Email: strings.ToLower(id+name) + "@example.com",
+		ID: id, Kind: credential.Cardholder, FirstName: "A", LastName: name,
+		Email: strings.ToLower(id+name) + "@example.com",
 	}
 	if id[0] == 'V' {
 		at := s.Now().Add(until)
@@ -191,8 +195,8 @@ func (s *simulation) describe() {
 	})
 }
 
-// isUserLost says whether a holder's user at a provider can only be found by an e-mail that one more change would make the service
-// forget: it remembers one former e-mail.
+// isUserLost says whether a holder's user at a provider can only be found by an e-mail that one more change would make
+// the service forget: it remembers one former e-mail.
 func (s *simulation) isUserLost(holderID string) bool {
 	h, err := s.Store.Holder(s.Ctx, holderID)
 	if err != nil || h.FormerEmail == "" {
@@ -277,7 +281,8 @@ func (s *simulation) spendElsewhere() {
 		}
 		s.Log("spent long ago: ", p.Available[0])
 		spent := credential.Owner{
-			Account: account, MobileID: p.Available[0], State: credential.OwnerSpent, UpdatedAt: s.Now(), Revision: owner.Revision + 1,
+			Account: account, MobileID: p.Available[0], State: credential.OwnerSpent, UpdatedAt: s.Now(),
+			Revision: owner.Revision + 1,
 		}
 		s.Must(s.Store.Commit(s.Ctx, credential.Change{At: s.Now(), Owners: []credential.Owner{spent}}))
 		return

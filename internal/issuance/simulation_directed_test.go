@@ -8,8 +8,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
 
-// Some situations take several steps in one order that chance alone hardly ever finds. These actions bring them about; what becomes
-// of each call on the way, and of everything afterwards, is still drawn.
+// Some situations take several steps in one order that chance alone hardly ever finds. These actions bring them about;
+// what becomes of each call on the way, and of everything afterwards, is still drawn.
 
 // assignHQ assigns a credential of the profile hq to a holder.
 func (s *simulation) assignHQ(holderID string) func(*issuance.Service) error {
@@ -40,8 +40,8 @@ func (s *simulation) loseNext() {
 	s.plans = append([]plan{{call, 1, worldtest.Unwell}}, s.plans...)
 }
 
-// oversleep: a process stands still while it reserves, for longer than its claim lasts; a sweep goes on in its place, and then it
-// wakes up. Perhaps another credential of the same holder is in doubt meanwhile.
+// oversleep: a process stands still while it reserves, for longer than its claim lasts; a sweep goes on in its place,
+// and then it wakes up. Perhaps another credential of the same holder is in doubt meanwhile.
 func (s *simulation) oversleep() {
 	if len(s.stopped) >= mostAtOnce-1 {
 		panic(notNow{})
@@ -71,8 +71,8 @@ func (s *simulation) oversleep() {
 	}
 }
 
-// contest: the provider frees a mobile ID of ours without our hearing of it, and offers it to the next while another invocation acts
-// for the one that loses it. Perhaps another credential of the winner is in doubt meanwhile.
+// contest: the provider frees a mobile ID of ours without our hearing of it, and offers it to the next while another
+// invocation acts for the one that loses it. Perhaps another credential of the winner is in doubt meanwhile.
 func (s *simulation) contest() {
 	if len(s.stopped) >= mostAtOnce-2 || len(s.people) < 2 {
 		panic(notNow{})

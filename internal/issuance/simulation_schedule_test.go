@@ -4,7 +4,6 @@ import (
 	"errors"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,13 +24,15 @@ const (
 	mostAtOnce = 4
 )
 
-// What can become of a call besides the verdicts of worldtest: the process ends there; or it stands still there, for a while.
+// What can become of a call besides the verdicts of worldtest: the process ends there; or it stands still there, for a
+// while.
 const (
 	kill worldtest.Verdict = "kill"
 	stay worldtest.Verdict = "stay"
 )
 
-// plan is something that is going to happen: what becomes of the n-th call of a kind from now on, whichever invocation makes it.
+// plan is something that is going to happen: what becomes of the n-th call of a kind from now on, whichever invocation
+// makes it.
 type plan struct {
 	call    worldtest.Call
 	n       int
@@ -136,8 +137,9 @@ func (s *simulation) decide(in *invocation) worldtest.Verdict {
 	return worldtest.Pass
 }
 
-// isOverdue says whether an invocation has had all the time there is. A process may stand still for longer while it reserves a
-// mobile ID: its claim then runs out, another process goes on in its place, and its answer comes when its row has gone on, too.
+// isOverdue says whether an invocation has had all the time there is. A process may stand still for longer while it
+// reserves a mobile ID: its claim then runs out, another process goes on in its place, and its answer comes when its
+// row has gone on, too.
 func (s *simulation) isOverdue(in *invocation) bool {
 	limit := patience
 	if in.isReserving() || in.overslept {
@@ -228,15 +230,16 @@ func (s *simulation) end(in *invocation) {
 		s.Fatalf("%s: panic: %v", in.name, in.panicked)
 	}
 	var refused *credential.Error
-	expected := errors.As(in.err, &refused) || errors.Is(in.err, worldtest.ErrStore) || errors.Is(in.err, provider.ErrUnavailable) ||
+	expected := errors.As(in.err, &refused) || errors.Is(in.err, worldtest.ErrStore) || errors.Is(in.err,
+		provider.ErrUnavailable) ||
 		errors.Is(in.err, provider.ErrOverLimit)
 	if in.err != nil && !expected {
 		s.Fatalf("%s: %v", in.name, in.err)
 	}
 }
 
-// note remembers of an invocation what must be known of it should it not get to its end. v is what becomes of the call it is
-// stopped at.
+// note remembers of an invocation what must be known of it should it not get to its end. v is what becomes of the call
+// it is stopped at.
 func (in *invocation) note(s *simulation, v worldtest.Verdict) {
 	if in.call.Kind == "mail" && in.call.After {
 		in.mailed = append(in.mailed, in.call.CredentialID)
@@ -300,9 +303,9 @@ func (s *simulation) stopAll() {
 	}
 }
 
-// holderChange is a change of a holder under way, and what must be known of it should it be cut off. The change asks for work at
-// every account the holder was known at when it was decided, and afterwards at those it became known at meanwhile. Cut off in
-// between, the latter never hear of it.
+// holderChange is a change of a holder under way, and what must be known of it should it be cut off. The change asks
+// for work at every account the holder was known at when it was decided, and afterwards at those it became known at
+// meanwhile. Cut off in between, the latter never hear of it.
 type holderChange struct {
 	holderID string
 	known    map[string]bool // accounts
@@ -341,13 +344,10 @@ func (s *simulation) noteUntold(in *invocation) {
 	}
 }
 
-// isUntold says whether the account of a credential has missed a change of its holder, and nothing was asked of it since.
+// isUntold says whether the account of a credential has missed a change of its holder, and nothing was asked of it
+// since.
 func (s *simulation) isUntold(c credential.Credential) bool {
 	added, missed := s.untold[c.HolderID+" "+c.Account]
 	item, err := s.Store.WorkItem(s.Ctx, c.HolderID, c.Account)
 	return missed && err == nil && item.Added == added
-}
-
-func isReservation(call worldtest.Call) bool {
-	return strings.HasPrefix(call.Kind, "create") || call.Kind == "invite"
 }

@@ -17,18 +17,21 @@ import (
 	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
 
-// How the simulation works. Every invocation (a request of the portal, a report of the provider, a sweep) is a goroutine that stops
-// before and after each call of the store, the provider and the mail service. One runs at a time; which one, how far, and what
-// becomes of each call it makes is drawn by rapid. So everything is deterministic, any interleaving can happen, and a failure is
-// shrunk to the shortest story that leads to it. What all lives together have reached is counted (tally), and what none of them
-// reached fails the test.
+// How the simulation works. Every invocation (a request of the portal, a report of the provider, a sweep) is a
+// goroutine that stops before and after each call of the store, the provider and the mail service. One runs at a time;
+// which one, how far, and what becomes of each call it makes is drawn by rapid. So everything is deterministic, any
+// interleaving can happen, and a failure is shrunk to the shortest story that leads to it. What all lives together have
+// reached is counted (tally), and what none of them reached fails the test.
 
-// lives is how many lives a run has unless the command line says otherwise; they reach everything that the tally asks for.
+// lives is how many lives a run has unless the command line says otherwise; they reach everything that the tally asks
+// for.
 const lives = 150
 
 func init() {
-	// The same lives each time, so that no change fails for another's reason. The command line wins: -rapid.seed=0 draws new ones.
-	defaults := map[string]string{"rapid.checks": strconv.Itoa(lives), "rapid.seed": "20261123", "rapid.nofailfile": "true"}
+	// The same lives each time, so that no change fails for another's reason. The command line wins: -rapid.seed=0
+	// draws new ones.
+	defaults := map[string]string{"rapid.checks": strconv.Itoa(lives), "rapid.seed": "20261123",
+		"rapid.nofailfile": "true"}
 	for name, value := range defaults {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)
@@ -147,7 +150,10 @@ func (s *simulation) calmSweep(d time.Duration) {
 		for len(s.inbox) > 0 {
 			c := s.inbox[0]
 			s.inbox = s.inbox[1:]
-			s.toEnd(s.start("calm callback", func(p *issuance.Service) error { return worldtest.ReportTo(s.Ctx, p, c.account, c.body) }))
+			s.toEnd(s.start("calm callback", func(p *issuance.Service) error {
+				return worldtest.ReportTo(s.Ctx, p,
+					c.account, c.body)
+			}))
 		}
 	}
 	s.inbox = nil

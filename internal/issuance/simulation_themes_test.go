@@ -8,8 +8,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
 
-// theme is what a life is mostly about: which actions are likely in it, and at which calls it meets trouble. Everything can happen in
-// every life; a theme makes that happen which takes several rare things at once.
+// theme is what a life is mostly about: which actions are likely in it, and at which calls it meets trouble. Everything
+// can happen in every life; a theme makes that happen which takes several rare things at once.
 type theme struct {
 	name   string
 	kinds  []string // of calls; none means all
@@ -21,19 +21,22 @@ type theme struct {
 var themes = []theme{
 	{name: "anything"},
 	{
-		name:   "reservations",
-		kinds:  []string{"search", "read user", "create user", "invite", "Owner", "Ref", "Commit", "Claim", "mail", "list stock", "pause"},
+		name: "reservations",
+		kinds: []string{"search", "read user", "create user", "invite", "Owner", "Ref", "Commit", "Claim", "mail",
+			"list stock", "pause"},
 		likely: []string{"assign", "cancel", "spent", "go on", "wait", "replace"},
 	},
 	{
-		name:   "doubts and contests",
-		kinds:  []string{"invite", "Commit", "Claim"},
-		likely: []string{"oversleep", "oversleep", "contest", "contest", "cancel", "go on", "wait", "sweep", "end", "redeem"},
+		name:  "doubts and contests",
+		kinds: []string{"invite", "Commit", "Claim"},
+		likely: []string{"oversleep", "oversleep", "contest", "contest", "cancel", "go on", "wait", "sweep", "end",
+			"redeem"},
 	},
 	{
-		name:   "phones",
-		kinds:  []string{"Slot", "Seen", "update user", "SaveWork", "pause"},
-		likely: []string{"redeem", "redeem", "fetch", "remove phone", "describe", "describe", "sweep", "sweep", "false report"},
+		name:  "phones",
+		kinds: []string{"Slot", "Seen", "update user", "SaveWork", "pause"},
+		likely: []string{"redeem", "redeem", "fetch", "remove phone", "describe", "describe", "sweep", "sweep",
+			"false report"},
 		begins: []string{anInvitation, aBadge},
 	},
 	{
@@ -98,10 +101,13 @@ func drawTheme(t *rapid.T) theme {
 func (s *simulation) next() {
 	actions := []action{
 		{"assign", s.assign}, {"go on", s.continueOne}, {"deliver", s.deliver}, {"wait", s.wait}, {"redeem", s.redeem},
-		{"sweep", s.sweepOnce}, {"cancel", s.providerCancels}, {"fetch", s.fetch}, {"remove phone", s.removePhone}, {"resend", s.resend},
+		{"sweep", s.sweepOnce}, {"cancel", s.providerCancels}, {"fetch", s.fetch}, {"remove phone", s.removePhone},
+		{"resend", s.resend},
 		{"replace", s.replace}, {"end", s.endOne}, {"describe", s.describe}, {"picture", s.picture}, {"erase", s.erase},
-		{"provider revokes", s.providerRevokes}, {"provider reassigns", s.providerReassigns}, {"outage", s.beginOrEndOutage},
-		{"spent", s.spendElsewhere}, {"false report", s.falseReport}, {"oversleep", s.oversleep}, {"contest", s.contest},
+		{"provider revokes", s.providerRevokes}, {"provider reassigns", s.providerReassigns}, {"outage",
+			s.beginOrEndOutage},
+		{"spent", s.spendElsewhere}, {"false report", s.falseReport}, {"oversleep", s.oversleep}, {"contest",
+			s.contest},
 	}
 	times := map[string]int{"assign": 3, "go on": 3, "deliver": 3, "wait": 2, "redeem": 2, "sweep": 2}
 	for _, name := range s.theme.likely {
@@ -144,8 +150,8 @@ type action struct {
 // String implements fmt.Stringer, for the story of a failure.
 func (a action) String() string { return a.name }
 
-// upTo draws a number from 0 to most, each as likely as the others: rapid's own numbers, and its choices from lists, are mostly
-// small, so that what is late in a list would hardly ever be drawn.
+// upTo draws a number from 0 to most, each as likely as the others: rapid's own numbers, and its choices from lists,
+// are mostly small, so that what is late in a list would hardly ever be drawn.
 func upTo(t *rapid.T, label string, most int) int {
 	const digits = 10
 	return rapid.Custom(func(t *rapid.T) int {

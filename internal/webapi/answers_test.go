@@ -44,7 +44,8 @@ func TestEveryStateWithEveryCall(t *testing.T) {
 	const no = "409 invalid_state"
 	// A replacement answers with the new credential.
 	want := map[string][]string{
-		"invited":    {"202 invited", "200 lost", "200 stolen", "200 revoked", "201 invited", "201 invited", "201 invited"},
+		"invited": {"202 invited", "200 lost", "200 stolen", "200 revoked", "201 invited", "201 invited",
+			"201 invited"},
 		"activating": {no, "200 lost", "200 stolen", "200 revoked", "201 invited", "201 invited", "201 invited"},
 		"activated":  {no, "200 lost", "200 stolen", "200 revoked", "201 invited", "201 invited", "201 invited"},
 		"declined":   {no, no, no, "200 declined", no, no, no},
@@ -129,14 +130,16 @@ func TestReplayShowsTheSameResourceAndDoesNothing(t *testing.T) {
 			}
 			mails, reservations := w.Mailbox.Count(), w.reservations()
 			two := w.post(test.path, test.body, "Idempotency-Key", "the key").want(t, 200)
-			if two.header["Idempotent-Replayed"] != "true" || one.header["Idempotent-Replayed"] != "" || one.at(t, "id") != two.at(t, "id") {
+			if two.header["Idempotent-Replayed"] != "true" || one.header["Idempotent-Replayed"] != "" || one.at(t,
+				"id") != two.at(t, "id") {
 				t.Errorf("%v, then %v", one, two)
 			}
 			if w.Mailbox.Count() != mails || w.reservations() != reservations {
 				t.Error("it was done twice")
 			}
 			if test.other != nil {
-				if got := w.post(test.path, test.other, "Idempotency-Key", "the key"); got.says(t) != "422 idempotency_key_reused" {
+				if got := w.post(test.path, test.other, "Idempotency-Key",
+					"the key"); got.says(t) != "422 idempotency_key_reused" {
 					t.Error(got.says(t))
 				}
 			}
@@ -179,14 +182,16 @@ func TestConflicts(t *testing.T) {
 	}
 	moved := w.put("/v1/profiles/hq", m{"name": "HQ", "account": "other", "partNumber": "P"})
 	expect("409 immutable", moved)
-	if !strings.Contains(moved.body, `"pointer":"/account"`) || !strings.Contains(moved.body, `"pointer":"/partNumber"`) {
+	if !strings.Contains(moved.body, `"pointer":"/account"`) || !strings.Contains(moved.body,
+		`"pointer":"/partNumber"`) {
 		t.Error(moved.body)
 	}
 	expect("409 part_number_in_use", w.put("/v1/profiles/hq2", hq))
 	w.put("/v1/holders/E-2", m{"email": "grace@example.com"}).want(t, 201)
 	incomplete := w.post("/v1/holders/E-2/credentials", m{})
 	expect("422 validation_failed", incomplete)
-	if !strings.Contains(incomplete.body, `"pointer":"/firstName"`) || !strings.Contains(incomplete.body, `"pointer":"/lastName"`) {
+	if !strings.Contains(incomplete.body, `"pointer":"/firstName"`) || !strings.Contains(incomplete.body,
+		`"pointer":"/lastName"`) {
 		t.Error(incomplete.body)
 	}
 	w.put("/v1/profiles/annex", m{"name": "Annex", "account": account, "partNumber": empty}).want(t, 201)
@@ -231,7 +236,8 @@ func TestBadWeather(t *testing.T) {
 	w := settled(t)
 	w.Store.Fail = func(string) error { return fmt.Errorf("read: %w", codedError{"ada@example.com"}) }
 	got := w.get("/v1/holders/E-1")
-	if got.says(t) != "503 try_later" || got.header["Retry-After"] == "" || got.header["Content-Type"] != "application/problem+json" {
+	if got.says(t) != "503 try_later" || got.header["Retry-After"] == "" ||
+		got.header["Content-Type"] != "application/problem+json" {
 		t.Errorf("%d %v %s", got.status, got.header, got.body)
 	}
 	if !strings.Contains(w.log.String(), "codedError(ThrottlingException)") {
@@ -259,7 +265,7 @@ type codedError struct{ text string }
 func (e codedError) Error() string     { return e.text }
 func (e codedError) ErrorCode() string { return "ThrottlingException" }
 
-func TestNobodyWithoutATokenGetsIn(t *testing.T) {
+func TestNoCallerWithoutATokenGetsIn(t *testing.T) {
 	w := settled(t)
 	w.Store.Fail = func(op string) error { t.Errorf("%s was reached", op); return errors.New("no") }
 	w.do(request{method: "GET", path: "/v1/holders/E-1", noToken: true}).want(t, 500)
@@ -268,7 +274,8 @@ func TestNobodyWithoutATokenGetsIn(t *testing.T) {
 
 func TestOneAuditLineForEachRequest(t *testing.T) {
 	w := settled(t)
-	w.post("/v1/holders/E-1/credentials", m{}, "Idempotency-Key", "the-key", "Mobilecred-Actor", "ada.user").want(t, 201)
+	w.post("/v1/holders/E-1/credentials", m{}, "Idempotency-Key", "the-key", "Mobilecred-Actor", "ada.user").want(t,
+		201)
 	w.get("/v1/holders/none").want(t, 404)
 	w.do(request{method: "GET", path: "/v1/holders/ada@example.com", wrong: true}).want(t, 404)
 	w.do(request{method: "GET", path: "/v1/credentials?profileId=ada@example.com", wrong: true}).want(t, 422)

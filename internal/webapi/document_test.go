@@ -77,8 +77,8 @@ func onePixel(t *testing.T) []byte {
 	return out.Bytes()
 }
 
-// Every operation is driven to every status in the document that this code can give. The harness holds each request and answer
-// against the document; here it is made sure that none is left out.
+// Every operation is driven to every status in the document that this code can give. The harness holds each request and
+// answer against the document; here it is made sure that none is left out.
 func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	w := settled(t)
 	const holders, credentials = "/v1/holders/", "/v1/holders/E-1/credentials"
@@ -88,7 +88,8 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	w.put(holders+"V-1", m{"kind": "visitor", "validUntil": "2030-02-01T00:00:00+01:00"}).want(t, 201)
 	w.get("/v1/profiles").want(t, 200)
 	w.get("/v1/profiles/hq").want(t, 200)
-	if err := w.Store.PutStock(t.Context(), credential.Stock{Account: account, PartNumber: "MID-SUB-CRD_FTPN_1001", Available: 99, AsOf: w.Now()}); err != nil {
+	if err := w.Store.PutStock(t.Context(), credential.Stock{Account: account, PartNumber: "MID-SUB-CRD_FTPN_1001",
+		Available: 99, AsOf: w.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	w.get("/v1/profiles").want(t, 200)
@@ -102,7 +103,8 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	w.post(credentials, m{"profileId": "hq"}, "Idempotency-Key", "k1").want(t, 200)
 	w.post(credentials, m{}, "Idempotency-Key", "k1").want(t, 422)
 	w.post(holders+"none/credentials", m{}).want(t, 404)
-	w.post(holders+"E-2/credentials", m{"holder": m{"firstName": "Grace", "lastName": "Hopper", "email": "grace@example.com"}}).want(t, 201)
+	w.post(holders+"E-2/credentials", m{"holder": m{"firstName": "Grace", "lastName": "Hopper",
+		"email": "grace@example.com"}}).want(t, 201)
 	w.post(one+"/invitation", nil).want(t, 429)
 	w.Advance(time.Minute)
 	w.post(one+"/invitation", nil, "Idempotency-Key", "k2").want(t, 202)
@@ -123,7 +125,8 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	w.get(holders+"E-1").want(t, 200)
 	w.get("/v1/credentials?profileId=hq&limit=1&status=revoked").want(t, 200)
 	w.get("/v1/credentials?profileId=none").want(t, 404)
-	for _, path := range []string{"none", "none/credentials", "none/credentials/x", "E-1/credentials/x", "none/credentials/x/history", "E-1/credentials/x/history"} {
+	for _, path := range []string{"none", "none/credentials", "none/credentials/x", "E-1/credentials/x",
+		"none/credentials/x/history", "E-1/credentials/x/history"} {
 		w.get(holders+path).want(t, 404)
 	}
 
@@ -163,7 +166,8 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	report := func(status int, secret, body string) {
 		t.Helper()
 		w.do(request{method: "POST", path: "/v1/webhooks/" + account, body: body, wrong: status == 400,
-			header: map[string]string{"X-Webhook-Secret": secret, "Content-Type": "application/cloudevents-batch+json"}}).want(t, status)
+			header: map[string]string{"X-Webhook-Secret": secret,
+				"Content-Type": "application/cloudevents-batch+json"}}).want(t, status)
 	}
 	batch, err := os.ReadFile("../provider/origo/testdata/events-batch.json")
 	if err != nil {
@@ -213,7 +217,8 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 			path = "/v1/credentials?profileId=hq"
 		}
 		valid := map[string]any{
-			"PUT /v1/profiles/{profileId}": hq, "PUT /v1/holders/{holderId}": ada, "POST /v1/holders/{holderId}/credentials": m{},
+			"PUT /v1/profiles/{profileId}": hq, "PUT /v1/holders/{holderId}": ada,
+			"POST /v1/holders/{holderId}/credentials":                            m{},
 			"POST /v1/holders/{holderId}/credentials/{credentialId}/replacement": m{"reason": "lost"},
 		}[key]
 		if isPicture {

@@ -25,7 +25,8 @@ func same(t *testing.T, got, want string) {
 func TestProfileInJSON(t *testing.T) {
 	w := newWorld(t)
 	shortest := w.put("/v1/profiles/hq", hq).want(t, 201)
-	same(t, shortest.body, `{"id":"hq","name":"HQ employees","description":"","account":"acme-origo","partNumber":"MID-SUB-CRD_FTPN_1001",
+	same(t, shortest.body,
+		`{"id":"hq","name":"HQ employees","description":"","account":"acme-origo","partNumber":"MID-SUB-CRD_FTPN_1001",
 		"app":{"name":"HID Mobile Access","appleUrl":"https://apps.apple.com/search?term=HID%20Mobile%20Access",
 			"googleUrl":"https://play.google.com/store/apps/details?id=com.hidglobal.mobilekeys.android.v3"},
 		"invitationDays":7,"locale":"en","timeZone":"UTC",
@@ -34,7 +35,8 @@ func TestProfileInJSON(t *testing.T) {
 		t.Errorf("ETag %s", shortest.header["ETag"])
 	}
 	asOf := time.Date(2030, 1, 10, 10, 0, 0, 123456789, time.FixedZone("", 3600))
-	if err := w.Store.PutStock(t.Context(), credential.Stock{Account: account, PartNumber: "MID-SUB-CRD_FTPN_1001", Available: 7, AsOf: asOf}); err != nil {
+	if err := w.Store.PutStock(t.Context(), credential.Stock{Account: account, PartNumber: "MID-SUB-CRD_FTPN_1001",
+		Available: 7, AsOf: asOf}); err != nil {
 		t.Fatal(err)
 	}
 	whole := `{"id":"hq","name":"HQ <b>","description":"Main","account":"acme-origo","partNumber":"MID-SUB-CRD_FTPN_1001",
@@ -64,7 +66,8 @@ func TestHolderInJSON(t *testing.T) {
 	const least = `{"id":"E-1","kind":"cardholder","firstName":"","lastName":"","email":"","locale":"","timeZone":"","validUntil":null,"hasPicture":false`
 	same(t, w.put("/v1/holders/E-1", m{}).want(t, 201).body, least+"}")
 	same(t, w.get("/v1/holders/E-1").want(t, 200).body, least+`,"credentials":[]}`)
-	same(t, w.put("/v1/holders/V-1", m{"kind": "visitor", "firstName": " Ada\u00a0", "lastName": "Lovelace", "email": "ada@example.com", "locale": "en-GB",
+	same(t, w.put("/v1/holders/V-1", m{"kind": "visitor", "firstName": " Ada\u00a0", "lastName": "Lovelace",
+		"email": "ada@example.com", "locale": "en-GB",
 		"timeZone": "Europe/London", "validUntil": "2030-02-01T00:00:00.5+01:00"}).want(t, 201).body,
 		`{"id":"V-1","kind":"visitor","firstName":"Ada","lastName":"Lovelace","email":"ada@example.com","locale":"en-GB","timeZone":"Europe/London",
 		"validUntil":"2030-01-31T23:00:00.5Z","hasPicture":false}`)
@@ -81,7 +84,8 @@ func TestCredentialInJSON(t *testing.T) {
 	path := w.post("/v1/holders/E-1/credentials", m{}).want(t, 202).header["Location"]
 	id := path[len("/v1/holders/E-1/credentials/"):]
 	unknown := w.get(path)
-	same(t, unknown.body, `{"id":"`+id+`","holderId":"E-1","profileId":"hq","name":"HQ employees","status":"active","statusReason":null,"stage":"invited",
+	same(t, unknown.body,
+		`{"id":"`+id+`","holderId":"E-1","profileId":"hq","name":"HQ employees","status":"active","statusReason":null,"stage":"invited",
 		"mobileId":null,"card":null,"invitation":{"status":"pending","codeHint":null,"sentTo":null,"sentAt":null,"expiresAt":null,"mails":0},
 		"device":null,"activatedAt":null,"provider":{"account":"acme-origo","state":"pending","lastError":"provider_unavailable"},
 		"createdAt":"2030-01-10T09:00:00Z","updatedAt":"2030-01-10T09:00:00Z","revision":`+unknown.header["ETag"][1:2]+`}`)
@@ -91,18 +95,22 @@ func TestCredentialInJSON(t *testing.T) {
 	sent := w.get(path)
 	invitation := sent.at(t, "invitation").(map[string]any)
 	if sent.at(t, "mobileId") != "MID-SUB-CRD_FTPN_1001:1" && sent.at(t, "mobileId") != "MID-SUB-CRD_FTPN_1001:2" ||
-		sent.at(t, "card.format") != "H10301" || sent.at(t, "card.facilityCode") != "42" || invitation["status"] != "sent" ||
-		invitation["sentAt"] != "2030-01-10T09:00:00Z" || invitation["mails"] != 1.0 || sent.at(t, "provider.state") != "synced" {
+		sent.at(t, "card.format") != "H10301" || sent.at(t, "card.facilityCode") != "42" ||
+		invitation["status"] != "sent" ||
+		invitation["sentAt"] != "2030-01-10T09:00:00Z" || invitation["mails"] != 1.0 || sent.at(t,
+		"provider.state") != "synced" {
 		t.Error(sent.body)
 	}
 	if strings.Contains(sent.body, w.Mailbox.Letters()[0].Code.Reveal()) {
 		t.Error("the code is in the answer")
 	}
-	w.happens(path, credential.Event{Kind: credential.EventActivated, Device: &credential.Device{ID: "phone-1", Platform: "iOS"},
+	w.happens(path, credential.Event{Kind: credential.EventActivated, Device: &credential.Device{ID: "phone-1",
+		Platform: "iOS"},
 		Actor: credential.Actor{Type: credential.ActorProvider, ID: account}})
 	activated := w.get(path)
 	device, _ := json.Marshal(activated.at(t, "device"))
-	if string(device) != `{"id":"phone-1","model":null,"platform":"iOS"}` || activated.at(t, "activatedAt") != "2030-01-10T09:00:00Z" ||
+	if string(device) != `{"id":"phone-1","model":null,"platform":"iOS"}` || activated.at(t,
+		"activatedAt") != "2030-01-10T09:00:00Z" ||
 		activated.at(t, "stage") != "activated" {
 		t.Error(activated.body)
 	}
@@ -115,7 +123,8 @@ func TestCredentialInJSON(t *testing.T) {
 	items := w.get(path+"/history").at(t, "items").([]any)
 	first, _ := json.Marshal(items[0])
 	var event m
-	if err := json.Unmarshal(first, &event); err != nil || event["event"] != "assigned" || event["from"] != nil || event["to"] != "invited" {
+	if err := json.Unmarshal(first, &event); err != nil || event["event"] != "assigned" || event["from"] != nil ||
+		event["to"] != "invited" {
 		t.Errorf("%s", first)
 	}
 	last, _ := json.Marshal(items[len(items)-1])
@@ -137,7 +146,8 @@ func TestListPages(t *testing.T) {
 		w.assigned()
 		w.Advance(time.Second)
 	}
-	w.post("/v1/holders/V-9/credentials", m{"holder": m{"kind": "visitor", "validUntil": "2031-01-01T00:00:00Z", "firstName": "Grace", "lastName": "Hopper",
+	w.post("/v1/holders/V-9/credentials", m{"holder": m{"kind": "visitor", "validUntil": "2031-01-01T00:00:00Z",
+		"firstName": "Grace", "lastName": "Hopper",
 		"email": "grace@example.com"}}).want(t, 201)
 	seen := map[any]bool{}
 	path := "/v1/credentials?profileId=hq&limit=4"

@@ -42,8 +42,8 @@ const (
 	empty   = worldtest.Part2 // a part number without a mobile ID
 )
 
-// world is the API over the real use cases in the world that all tests share. No callback arrives in it. Every answer the API gives
-// is checked against its document, and every request too unless it is meant to be wrong.
+// world is the API over the real use cases in the world that all tests share. No callback arrives in it. Every answer
+// the API gives is checked against its document, and every request too unless it is meant to be wrong.
 type world struct {
 	*worldtest.World
 	t        *testing.T
@@ -80,11 +80,13 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	w.handlers = map[string]webapi.Handler{
-		"AssignFunction":    webapi.NewAssign(w.Service, w.Now),
-		"RevokeFunction":    webapi.NewRevoke(w.Service, w.Now),
-		"DirectoryFunction": webapi.NewDirectory(w.Service, w.Store, []string{account, "other"}, picture.Normalize, w.Now),
-		"LookupFunction":    webapi.NewLookup(w.Store, w.Now),
-		"WebhookFunction":   (&webhook.Handler{Accounts: w, Bus: w, Count: func(string) {}, Log: slog.Default()}).Handle,
+		"AssignFunction": webapi.NewAssign(w.Service, w.Now),
+		"RevokeFunction": webapi.NewRevoke(w.Service, w.Now),
+		"DirectoryFunction": webapi.NewDirectory(w.Service, w.Store, []string{account, "other"}, picture.Normalize,
+			w.Now),
+		"LookupFunction": webapi.NewLookup(w.Store, w.Now),
+		"WebhookFunction": (&webhook.Handler{Accounts: w, Bus: w, Count: func(string) {},
+			Log: slog.Default()}).Handle,
 	}
 	return w
 }
@@ -94,7 +96,8 @@ func (w *world) Account(_ context.Context, name string) (accounts.Account, error
 	if name != account {
 		return accounts.Account{}, accounts.ErrUnknown
 	}
-	return accounts.Account{Name: account, Type: "origo", WebhookHeader: "X-Webhook-Secret", WebhookSecrets: []credential.Secret{"s3cret"}}, nil
+	return accounts.Account{Name: account, Type: "origo", WebhookHeader: "X-Webhook-Secret",
+		WebhookSecrets: []credential.Secret{"s3cret"}}, nil
 }
 
 func (w *world) Publish(context.Context, []bus.Entry) error { return w.busFails }
@@ -146,7 +149,8 @@ var templateRoutes = func() func(*testing.T) map[string]route {
 		for name, resource := range template.Resources {
 			for _, e := range resource.Properties.Events {
 				if e.Type == "HttpApi" {
-					routes[e.Properties.Method+" "+e.Properties.Path] = route{name, strings.Join(e.Properties.Auth.Scopes, " ")}
+					routes[e.Properties.Method+" "+e.Properties.Path] = route{name,
+						strings.Join(e.Properties.Auth.Scopes, " ")}
 				}
 			}
 		}
@@ -231,7 +235,8 @@ func (w *world) do(r request) answer {
 	}
 	w.requests++
 	event := events.APIGatewayV2HTTPRequest{
-		Version: "2.0", RouteKey: key, RawPath: full.EscapedPath(), RawQueryString: full.RawQuery, Headers: headers, PathParameters: params, Body: string(body),
+		Version: "2.0", RouteKey: key, RawPath: full.EscapedPath(), RawQueryString: full.RawQuery, Headers: headers,
+		PathParameters: params, Body: string(body),
 		RequestContext: events.APIGatewayV2HTTPRequestContext{
 			RouteKey: key, RequestID: fmt.Sprintf("request-%d", w.requests),
 			HTTP: events.APIGatewayV2HTTPRequestContextHTTPDescription{Method: r.method, Path: raw},
@@ -265,7 +270,8 @@ func (w *world) do(r request) answer {
 }
 
 // check holds a request and its answer against the document.
-func (w *world) check(r request, full *url.URL, headers map[string]string, body []byte, response events.APIGatewayV2HTTPResponse) {
+func (w *world) check(r request, full *url.URL, headers map[string]string, body []byte,
+	response events.APIGatewayV2HTTPResponse) {
 	w.t.Helper()
 	sent := func() *http.Request {
 		h, _ := http.NewRequestWithContext(w.t.Context(), r.method, full.String(), bytes.NewReader(body))
@@ -277,17 +283,20 @@ func (w *world) check(r request, full *url.URL, headers map[string]string, body 
 	if !r.wrong {
 		if ok, errs := document().ValidateHttpRequestSync(sent()); !ok {
 			for _, e := range errs {
-				w.t.Errorf("%s %s is not in the document: %s: %s %v", r.method, r.path, e.Message, e.Reason, e.SchemaValidationErrors)
+				w.t.Errorf("%s %s is not in the document: %s: %s %v", r.method, r.path, e.Message, e.Reason,
+					e.SchemaValidationErrors)
 			}
 		}
 	}
-	got := &http.Response{StatusCode: response.StatusCode, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(response.Body))}
+	got := &http.Response{StatusCode: response.StatusCode, Header: http.Header{},
+		Body: io.NopCloser(strings.NewReader(response.Body))}
 	for k, v := range response.Headers {
 		got.Header.Set(k, v)
 	}
 	if ok, errs := document().ValidateHttpResponse(sent(), got); !ok {
 		for _, e := range errs {
-			w.t.Errorf("%s %s: answer %d is not in the document: %s: %s %v\n%s", r.method, r.path, response.StatusCode, e.Message, e.Reason, e.SchemaValidationErrors, response.Body)
+			w.t.Errorf("%s %s: answer %d is not in the document: %s: %s %v\n%s", r.method, r.path, response.StatusCode,
+				e.Message, e.Reason, e.SchemaValidationErrors, response.Body)
 		}
 	}
 }
@@ -392,7 +401,8 @@ func (w *world) assigned() string {
 	return w.post("/v1/holders/E-1/credentials", m{}).want(w.t, 201).header["Location"]
 }
 
-// happens lets an event happen to a credential, as if the provider had told of it; what its phone does of it, it has done.
+// happens lets an event happen to a credential, as if the provider had told of it; what its phone does of it, it has
+// done.
 func (w *world) happens(path string, e credential.Event) {
 	w.t.Helper()
 	c, err := w.Store.Credential(w.t.Context(), "E-1", path[strings.LastIndex(path, "/")+1:])
@@ -412,7 +422,8 @@ func (w *world) happens(path string, e credential.Event) {
 	if err != nil || entry == nil {
 		w.t.Fatalf("%s changes nothing: %v", e.Kind, err)
 	}
-	change := credential.Change{At: w.Now(), Credentials: []credential.Credential{c}, History: []credential.HistoryEntry{*entry}}
+	change := credential.Change{At: w.Now(), Credentials: []credential.Credential{c},
+		History: []credential.HistoryEntry{*entry}}
 	if err := w.Store.Commit(w.t.Context(), change); err != nil {
 		w.t.Fatal(err)
 	}

@@ -27,7 +27,8 @@ func (w *World) Rows() []credential.Credential {
 	return rows
 }
 
-// CheckAlways checks what must hold at every moment. It remembers what it saw, so that it also sees what must never change.
+// CheckAlways checks what must hold at every moment. It remembers what it saw, so that it also sees what must never
+// change.
 func (w *World) CheckAlways() {
 	w.Helper()
 	owners := map[string]string{}
@@ -62,7 +63,8 @@ func (w *World) CheckAlways() {
 				w.Fatalf("%s has %s and %s", slot, other, c.ID)
 			}
 			slots[slot] = c.ID
-			if s, err := w.Store.Slot(w.Ctx, c.Account, c.Device.ID, c.ProfileID); err != nil || s.CredentialID != c.ID {
+			if s, err := w.Store.Slot(w.Ctx, c.Account, c.Device.ID, c.ProfileID); err != nil ||
+				s.CredentialID != c.ID {
 				w.Fatalf("%s is on %s, whose slot is %+v, %v", c.ID, c.Device.ID, s, err)
 			}
 		}
@@ -99,7 +101,8 @@ func (w *World) checkStep(was, c credential.Credential) {
 		w.Fatalf("%s is %s and has its code", c.ID, c.State())
 	}
 	if c.Reason == credential.ReasonCancelledAtProvider && !w.ledger.wasCancelled(c.Account, c.InvitationRef) {
-		w.Fatalf("%s is %s, and its invitation %s was cancelled by nothing but ourselves", c.ID, c.Status, c.InvitationRef)
+		w.Fatalf("%s is %s, and its invitation %s was cancelled by nothing but ourselves", c.ID, c.Status,
+			c.InvitationRef)
 	}
 	w.checkHistory(was, c)
 }
@@ -114,7 +117,8 @@ func (w *World) checkHistory(was, c credential.Credential) {
 	state, revision := "", int64(0)
 	for _, e := range entries {
 		if e.From != state || e.Revision <= revision {
-			w.Fatalf("%s: %s from %q at revision %d, after %q at %d", c.ID, e.Event, e.From, e.Revision, state, revision)
+			w.Fatalf("%s: %s from %q at revision %d, after %q at %d", c.ID, e.Event, e.From, e.Revision, state,
+				revision)
 		}
 		state, revision = e.To, e.Revision
 	}
@@ -145,8 +149,8 @@ func (w *World) checkNotForgotten(c credential.Credential, h credential.Holder) 
 	}
 }
 
-// checkOwner: a mobile ID that was on a phone stays with the credential it was activated for, and the row of a live credential agrees
-// with the owner of its mobile ID.
+// checkOwner: a mobile ID that was on a phone stays with the credential it was activated for, and the row of a live
+// credential agrees with the owner of its mobile ID.
 func (w *World) checkOwner(c credential.Credential) {
 	w.Helper()
 	owner, err := w.Store.Owner(w.Ctx, c.Account, c.Mobile.ID)
@@ -154,7 +158,8 @@ func (w *World) checkOwner(c credential.Credential) {
 		(err != nil || owner.State != credential.OwnerSpent || owner.CredentialID != by) {
 		w.Fatalf("%s was spent by %s: %+v, %v", c.Mobile.ID, by, owner, err)
 	}
-	if owner.State == credential.OwnerHeld && owner.CredentialID == c.ID && c.Reservation != credential.ReservationHeld {
+	if owner.State == credential.OwnerHeld && owner.CredentialID == c.ID &&
+		c.Reservation != credential.ReservationHeld {
 		w.Fatalf("%s holds %s, which is %s", c.ID, c.Mobile.ID, c.Reservation)
 	}
 	if c.IsLive() && (err != nil || owner.CredentialID != c.ID ||

@@ -16,9 +16,9 @@ type calm struct {
 	explained map[string]bool
 }
 
-// CheckCalm checks what must hold once nothing has gone wrong for a while: nothing is left to do, and the provider, its phones and
-// the mails agree with what the table says. untold, when given, names the credentials whose holder was changed without the account
-// ever hearing of it: they may show the holder as it was.
+// CheckCalm checks what must hold once nothing has gone wrong for a while: nothing is left to do, and the provider, its
+// phones and the mails agree with what the table says. untold, when given, names the credentials whose holder was
+// changed without the account ever hearing of it: they may show the holder as it was.
 func (w *World) CheckCalm(untold ...func(credential.Credential) bool) {
 	w.Helper()
 	w.CheckAlways()
@@ -38,7 +38,8 @@ func (w *World) CheckCalm(untold ...func(credential.Credential) bool) {
 	l.checkUsers()
 	if w.Failed() {
 		for _, c := range rows {
-			w.Logf("%s of %s: %s %s, user %s, %s/%s %+v: %s", c.ID, c.HolderID, c.State(), c.Reason, c.UserID, c.InvitationRef, c.CredentialRef,
+			w.Logf("%s of %s: %s %s, user %s, %s/%s %+v: %s", c.ID, c.HolderID, c.State(), c.Reason, c.UserID,
+				c.InvitationRef, c.CredentialRef,
 				c.Mobile, w.Story(c))
 		}
 	}
@@ -76,8 +77,10 @@ func (l *calm) checkRest(c credential.Credential) {
 		}
 		item, err := l.Store.WorkItem(l.Ctx, c.HolderID, c.Account)
 		step := credential.Next(c, h, now)
-		if step.Kind != credential.StepNone && (!step.At.After(now) || err != nil || item.DueAt == nil || item.DueAt.After(step.At)) {
-			l.Errorf("%s (%s): still to %s at %s, retry %+v, work %+v", c.ID, c.State(), step.Kind, step.At, c.Retry, item)
+		if step.Kind != credential.StepNone && (!step.At.After(now) || err != nil || item.DueAt == nil ||
+			item.DueAt.After(step.At)) {
+			l.Errorf("%s (%s): still to %s at %s, retry %+v, work %+v", c.ID, c.State(), step.Kind, step.At, c.Retry,
+				item)
 		}
 		if err == nil && item.Claim != nil {
 			l.Errorf("%s: claim %+v", c.HolderID, item.Claim)
@@ -170,7 +173,8 @@ func (l *calm) checkUsers() {
 			}
 			for _, k := range u.Credentials {
 				if isOurs("credential", k.ID) {
-					l.Errorf("user %s of %s has %s (%s, on %+v), which no credential has", u.ID, u.ExternalID, k.ID, k.MobileID.ID, k.Device)
+					l.Errorf("user %s of %s has %s (%s, on %+v), which no credential has", u.ID, u.ExternalID, k.ID,
+						k.MobileID.ID, k.Device)
 				}
 			}
 			for _, i := range u.Invitations {

@@ -24,14 +24,16 @@ type ledger struct {
 	foreign map[string]bool
 	// cancelled names the invitations that a holder declined or the provider's administrators cancelled.
 	cancelled map[string]bool
-	// newest is the newest picture uploaded for a user, and recorded holds the pictures whose names the service has written down.
+	// newest is the newest picture uploaded for a user, and recorded holds the pictures whose names the service has
+	// written down.
 	newest   map[string]string
 	recorded map[string]bool
 }
 
 func newLedger() ledger {
 	return ledger{
-		last: map[string]credential.Credential{}, spent: map[string]string{}, foreign: map[string]bool{}, cancelled: map[string]bool{}, newest: map[string]string{},
+		last: map[string]credential.Credential{}, spent: map[string]string{}, foreign: map[string]bool{},
+		cancelled: map[string]bool{}, newest: map[string]string{},
 		recorded: map[string]bool{},
 	}
 }
@@ -65,8 +67,8 @@ func (l *ledger) record(item credential.WorkItem) {
 	l.recorded[name(item.Account, item.UserID, item.PictureRef)] = true
 }
 
-// isNameless says whether the picture a user has was uploaded without the service ever learning its name: then the service cannot
-// remove it.
+// isNameless says whether the picture a user has was uploaded without the service ever learning its name: then the
+// service cannot remove it.
 func (l *ledger) isNameless(account, userID string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,8 +87,8 @@ func (w *World) IsForeignInvitation(account, ref string) bool {
 	return w.ledger.isForeign(account, "invitation", ref)
 }
 
-// Reassign is the provider giving a mobile ID to another person, a holder of ours or a stranger, by its externalId there. The world
-// remembers that what comes of it is no work of the service.
+// Reassign is the provider giving a mobile ID to another person, a holder of ours or a stranger, by its externalId
+// there. The world remembers that what comes of it is no work of the service.
 func (w *World) Reassign(account, mobileID, externalID string) error {
 	w.Helper()
 	a := w.accounts[account]
@@ -112,8 +114,8 @@ func (w *World) Reassign(account, mobileID, externalID string) error {
 	return nil
 }
 
-// noteForeign notes the newest invitation of a user, and the newest reservation of a mobile ID, as foreign; the user, too, when it
-// is new.
+// noteForeign notes the newest invitation of a user, and the newest reservation of a mobile ID, as foreign; the user,
+// too, when it is new.
 func (l *ledger) noteForeign(account string, u provider.User, mobileID string, isNew bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,8 +139,8 @@ func (l *ledger) wasCancelled(account, invitationRef string) bool {
 	return l.cancelled[name(account, invitationRef)]
 }
 
-// Cancel is the holder declining an invitation, or an administrator of the provider cancelling it. The world remembers it: without it
-// no credential may end as declined.
+// Cancel is the holder declining an invitation, or an administrator of the provider cancelling it. The world remembers
+// it: without it no credential may end as declined.
 func (w *World) Cancel(account, code string) error {
 	w.Helper()
 	a := w.accounts[account]

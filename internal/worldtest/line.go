@@ -19,7 +19,8 @@ const (
 
 // operations are the kinds of requests to the provider.
 var operations = []string{
-	"token", "search", "read user", "create user", "invite", "update user", "delete user", "cancel", "revoke", "list stock", "read stock",
+	"token", "search", "read user", "create user", "invite", "update user", "delete user", "cancel", "revoke",
+	"list stock", "read stock",
 	"upload picture", "approve picture", "remove picture", "feed",
 }
 
@@ -39,9 +40,11 @@ func Operation(r *http.Request) string {
 		}
 	}
 	return map[string]string{
-		"POST users/.search": "search", "GET users/*": "read user", "POST users": "create user", "POST users/*/invitation": "invite",
-		"PUT users/*": "update user", "DELETE users/*": "delete user", "DELETE invitation/*": "cancel", "DELETE credential/*": "revoke",
-		"GET part-number": "list stock", "GET part-number/*": "read stock", "POST users/*/photo": "upload picture",
+		"POST users/.search": "search", "GET users/*": "read user", "POST users": "create user",
+		"POST users/*/invitation": "invite",
+		"PUT users/*":             "update user", "DELETE users/*": "delete user", "DELETE invitation/*": "cancel",
+		"DELETE credential/*": "revoke",
+		"GET part-number":     "list stock", "GET part-number/*": "read stock", "POST users/*/photo": "upload picture",
 		"PUT users/*/photo/*/status": "approve picture", "DELETE users/*/photo/*": "remove picture",
 	}[r.Method+" "+strings.Join(parts, "/")]
 }

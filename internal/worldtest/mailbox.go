@@ -51,7 +51,8 @@ func (m *Mailbox) deliver(letter mail.Letter) {
 	m.letters = append(m.letters, letter)
 }
 
-// Answer makes the mail service answer with an outcome; a letter is delivered only with the fate Sent. Nil: every letter is sent.
+// Answer makes the mail service answer with an outcome; a letter is delivered only with the fate Sent. Nil: every
+// letter is sent.
 func (m *Mailbox) Answer(answer func(mail.Letter) mail.Outcome) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

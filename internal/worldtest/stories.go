@@ -53,7 +53,8 @@ func (w *World) Pass(d time.Duration) issuance.SweepReport {
 func (w *World) PutProfile(id, account, partNumber string) {
 	w.Helper()
 	_, _, err := w.Service.PutProfile(w.Ctx, credential.PutProfile{Profile: credential.Profile{
-		ID: id, Name: "HQ employees", Account: account, PartNumber: partNumber, InvitationDays: 7, Locale: "en", TimeZone: "UTC",
+		ID: id, Name: "HQ employees", Account: account, PartNumber: partNumber, InvitationDays: 7, Locale: "en",
+		TimeZone: "UTC",
 	}})
 	w.Must(err)
 }
@@ -62,7 +63,8 @@ func (w *World) PutProfile(id, account, partNumber string) {
 func (w *World) PutHolder(id string, edits ...func(*credential.Holder)) {
 	w.Helper()
 	h := credential.Holder{
-		ID: id, Kind: credential.Cardholder, FirstName: "Aimée", LastName: "Tremblay", Email: strings.ToLower(id) + "@example.com",
+		ID: id, Kind: credential.Cardholder, FirstName: "Aimée", LastName: "Tremblay",
+		Email: strings.ToLower(id) + "@example.com",
 	}
 	for _, e := range edits {
 		e(&h)
@@ -120,7 +122,8 @@ func (w *World) CodeOf(c credential.Credential) string {
 // End ends a credential, as an operator does.
 func (w *World) End(c credential.Credential, reason credential.EndReason) (credential.Credential, error) {
 	w.Helper()
-	r, err := w.Service.End(w.Ctx, credential.End{Request: w.Portal, HolderID: c.HolderID, CredentialID: c.ID, Reason: reason})
+	r, err := w.Service.End(w.Ctx, credential.End{Request: w.Portal, HolderID: c.HolderID, CredentialID: c.ID,
+		Reason: reason})
 	w.Settle()
 	return r.Credential, err
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Call is one call that a process makes to what is outside of it, at one of two moments: before it has had any effect, or After
-// it, when only the answer can still be lost.
+// Call is one call that a process makes to what is outside of it, at one of two moments: before it has had any effect,
+// or After it, when only the answer can still be lost.
 type Call struct {
 	// Kind is a method of the store ("Commit"), an operation of the provider (see Operation), "mail" or "pause".
 	Kind  string
@@ -52,10 +52,12 @@ const (
 	MailUnheard Verdict = "mail unheard"
 )
 
-// Weather decides what becomes of calls. Its one method may block, or end the goroutine, which is what the end of a process is.
+// Weather decides what becomes of calls. Its one method may block, or end the goroutine, which is what the end of a
+// process is.
 //
-// A new kind of weather is a Verdict with its meaning in the line (provider), the Mailbox or meetStore. What a provider does by its
-// own nature, such as freeing an ID when its invitation is cancelled, is a switch of package origosim instead.
+// A new kind of weather is a Verdict with its meaning in the line (provider), the Mailbox or meetStore. What a provider
+// does by its own nature, such as freeing an ID when its invitation is cancelled, is a switch of package origosim
+// instead.
 type Weather interface {
 	Meet(Call) Verdict
 }
@@ -69,7 +71,8 @@ func (Fine) Meet(Call) Verdict { return Pass }
 // The kinds of calls of the store that issuance makes.
 var (
 	storeReads = []string{
-		"Profile", "Profiles", "Holder", "Picture", "Credential", "Credentials", "Owner", "Ref", "Slot", "Seen", "Idempotency", "WorkItem",
+		"Profile", "Profiles", "Holder", "Picture", "Credential", "Credentials", "Owner", "Ref", "Slot", "Seen",
+		"Idempotency", "WorkItem",
 		"WorkItems", "Due", "Stock", "Bookmark", "Outage",
 	}
 	storeWrites = []string{"Commit", "Claim", "SaveWork", "Release", "PutStock", "SetBookmark", "SetOutage"}

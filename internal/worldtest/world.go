@@ -1,10 +1,11 @@
-// Package worldtest is the one world that tests of the service run in, all in one process: the store in memory, simulators of the
-// provider with the real adapter in front of each, a mailbox, a clock that only the test moves, and one account or several.
+// Package worldtest is the one world that tests of the service run in, all in one process: the store in memory,
+// simulators of the provider with the real adapter in front of each, a mailbox, a clock that only the test moves, and
+// one account or several.
 //
-// What belongs here is that world, the weather in it, and the invariants: what must hold at every moment (CheckAlways) and what must
-// hold once nothing has gone wrong for a while (CheckCalm). Every test that puts the use cases to work uses it, so that all of
-// them mean the same by "well". What does not belong here: the stories of single tests, the drawing of random ones (package
-// issuance's simulation), and a look at the service from outside its process (e2e).
+// What belongs here is that world, the weather in it, and the invariants: what must hold at every moment (CheckAlways)
+// and what must hold once nothing has gone wrong for a while (CheckCalm). Every test that puts the use cases to work
+// uses it, so that all of them mean the same by "well". What does not belong here: the stories of single tests, the
+// drawing of random ones (package issuance's simulation), and a look at the service from outside its process (e2e).
 package worldtest
 
 import (
@@ -65,18 +66,20 @@ type Options struct {
 	Switches origosim.Switches
 	// Weather decides what becomes of the calls of every process; nil for fine weather.
 	Weather Weather
-	// Deliver is given each callback of the provider; nil for what the deployed functions do with it: refresh the users it tells of.
+	// Deliver is given each callback of the provider; nil for what the deployed functions do with it: refresh the users
+	// it tells of.
 	Deliver func(ctx context.Context, account string, body []byte) error
 	// Deaf makes a world in which no callback ever arrives.
 	Deaf bool
-	// Watch, when given, sees every credential at every CheckAlways, with its holder and its work item as they then are (the zero
-	// value where there is none).
+	// Watch, when given, sees every credential at every CheckAlways, with its holder and its work item as they then are
+	// (the zero value where there is none).
 	Watch func(credential.Credential, credential.Holder, credential.WorkItem)
 	// Log is where the service logs; nil for the test's output.
 	Log slog.Handler
 }
 
-// World is everything around the service. Its exported fields are for a test to use; what is about one account is about the first.
+// World is everything around the service. Its exported fields are for a test to use; what is about one account is about
+// the first.
 type World struct {
 	TB
 	Ctx     context.Context
@@ -152,8 +155,9 @@ func New(t TB, adjust ...func(*Options)) *World {
 func (w *World) open(name string) {
 	w.Helper()
 	sim, err := origosim.New(origosim.Options{
-		Account: name, OrganizationID: organization, ClientID: clientID, ClientSecret: clientSecret, ApplicationID: application,
-		Now: w.Now, Load: func() ([]byte, error) { return nil, nil }, Save: func([]byte) error { return nil },
+		Account: name, OrganizationID: organization, ClientID: clientID, ClientSecret: clientSecret,
+		ApplicationID: application,
+		Now:           w.Now, Load: func() ([]byte, error) { return nil, nil }, Save: func([]byte) error { return nil },
 		Fault:   w.fault,
 		Deliver: func(ctx context.Context, body []byte) error { return w.options.Deliver(ctx, name, body) },
 		Changed: func() {
@@ -168,7 +172,8 @@ func (w *World) open(name string) {
 		w.Fatal(err)
 	}
 	for i, p := range slices.Sorted(maps.Keys(w.options.Pools)) {
-		seed := origosim.SeedPartNumber{PartNumber: p, FriendlyName: "HQ", Format: "H10301", FacilityCode: fmt.Sprint(42 + i), First: 1}
+		seed := origosim.SeedPartNumber{PartNumber: p, FriendlyName: "HQ", Format: "H10301",
+			FacilityCode: fmt.Sprint(42 + i), First: 1}
 		seed.Count = w.options.Pools[p]
 		if err := sim.Seed(seed); err != nil {
 			w.Fatal(err)
@@ -182,12 +187,13 @@ func (w *World) newClient(account string, doer origo.Doer) *origo.Client {
 	return origo.New(origo.Config{
 		Account: account, OrganizationID: organization, ClientID: clientID, ClientSecret: clientSecret,
 		ApplicationID: application, ApplicationVersion: "1",
-		Endpoints: origo.Endpoints{Token: "http://origo", Management: "http://origo/credential-management", Events: "http://origo"},
+		Endpoints: origo.Endpoints{Token: "http://origo", Management: "http://origo/credential-management",
+			Events: "http://origo"},
 	}, doer, w.Now, unlimited{})
 }
 
-// NewProcess is the service as one process of a function has it: with clients of its own, which know no token yet. Like a
-// function's, it is meant for one invocation at a time.
+// NewProcess is the service as one process of a function has it: with clients of its own, which know no token yet. Like
+// a function's, it is meant for one invocation at a time.
 func (w *World) NewProcess() *issuance.Service {
 	clients := providers{}
 	for name, a := range w.accounts {
@@ -268,7 +274,8 @@ func (w *World) Metric(name string) int {
 	return w.metrics[name]
 }
 
-// Report does with a callback what the functions do between them (webhook, bus, cleanup): it refreshes the users it tells of.
+// Report does with a callback what the functions do between them (webhook, bus, cleanup): it refreshes the users it
+// tells of.
 func (w *World) Report(ctx context.Context, account string, body []byte) error {
 	return ReportTo(ctx, w.Service, account, body)
 }
@@ -298,8 +305,8 @@ func (w *World) Settle() {
 	}
 }
 
-// Break plans a fault: the next count calls of one operation of the provider, as package origosim names them, or of any, fail in
-// one way ("error", "timeout", "throttle"), "before" or "after" they took effect.
+// Break plans a fault: the next count calls of one operation of the provider, as package origosim names them, or of
+// any, fail in one way ("error", "timeout", "throttle"), "before" or "after" they took effect.
 func (w *World) Break(op, kind, when string, count int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -66,7 +66,7 @@ func run() error {
 		}
 		<-r.Context().Done() // there is no work
 	})}
-	go server.Serve(listener)
+	go func() { _ = server.Serve(listener) }() // it ends with Close
 	defer server.Close()
 
 	// In turns, so that other work of the machine slows all of them alike. The first turn warms the page cache.

@@ -313,8 +313,9 @@ func TestNoAnswerIsLostForBeingFast(t *testing.T) {
 				if err != nil {
 					t.Errorf("large answer: %v", err)
 				}
-				_, err = bus.PutEvents(t.Context(), &eventbridge.PutEventsInput{Entries: []ebtypes.PutEventsRequestEntry{{
-					Source: aws.String("s"), DetailType: aws.String("d"), Detail: aws.String("{}")}}})
+				_, err = bus.PutEvents(t.Context(),
+					&eventbridge.PutEventsInput{Entries: []ebtypes.PutEventsRequestEntry{{
+						Source: aws.String("s"), DetailType: aws.String("d"), Detail: aws.String("{}")}}})
 				if err != nil {
 					t.Errorf("small answer: %v", err)
 				}

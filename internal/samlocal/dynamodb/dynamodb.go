@@ -189,7 +189,8 @@ func moduleRoot() (string, error) {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", errors.New("DynamoDB Local: run this inside the source tree: no go.mod at or above the working directory")
+			return "",
+				errors.New("DynamoDB Local: run this inside the source tree: there is no go.mod above")
 		}
 		dir = parent
 	}

@@ -35,7 +35,8 @@ Resources:
         MaximumRetryAttempts: 1
         DestinationConfig: {OnFailure: {Type: SQS, Destination: !GetAtt Q.Arn}}
       Events:
-        Get: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: get, Path: "/x/{id}", Auth: {AuthorizationScopes: [r]}}}
+        Get: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: get, Path: "/x/{id}",
+        	Auth: {AuthorizationScopes: [r]}}}
         Hook: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: POST, Path: /hook, Auth: {Authorizer: NONE}}}
         Rule:
           Type: EventBridgeRule
