@@ -51,8 +51,14 @@ fmt: $(LINTER) ## Format the Go code
 .PHONY: soak
 soak: ## Run every test SOAK times (20) in random order, for what happens rarely
 	@.ci/need git go cc npm java
-	go test ./internal/issuance -run WhateverHappens -chaos 5000 -chaos-seed 0
+	go test ./internal/issuance -run TestEveryLifeEndsWell -rapid.checks=5000 -rapid.seed=0 -rapid.nofailfile=false
+	go run ./internal/mutate
 	go test -race -count=$(SOAK) -shuffle=on -timeout=4h ./...
+
+.PHONY: mutate
+mutate: ## Break safety code on purpose, one breakage at a time, and say which check catches it
+	@.ci/need git go npm java
+	go run ./internal/mutate $(if $(ONLY),-only $(ONLY))
 
 .PHONY: startup
 startup: ## Measure every function: size, and process start to first request for work

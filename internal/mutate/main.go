@@ -44,7 +44,7 @@ var examplePackages = []string{
 	"./internal/webapi", "./internal/webhook", "./internal/notify", "./internal/bus", "./internal/mail/...",
 }
 
-const simulation = "TestWhateverHappensEndsWell"
+const simulation = "TestEveryLifeEndsWellInAnyWeather"
 
 func checks(lives int) []check {
 	simulate := []string{
