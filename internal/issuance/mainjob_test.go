@@ -271,7 +271,7 @@ func TestAnEmptyPoolIsFinal(t *testing.T) {
 	w.CheckCalm()
 }
 
-func TestAnEmailOfAnotherProcessElse(t *testing.T) {
+func TestAnEmailOfAnotherPerson(t *testing.T) {
 	w := newWorld(t)
 	w.Invited("E-1")
 	w.PutHolder("E-2", func(h *credential.Holder) { h.Email = "e-1@example.com" })
