@@ -74,7 +74,7 @@ func (r *run) unexplained(
 	if err != nil {
 		return nil, nil, err
 	}
-	noted := notedByOthers(c, rows)
+	noted := notedBeside(c, rows)
 	for _, i := range u.Invitations {
 		redeemable := i.Status == provider.InvitationPending || i.Status == provider.InvitationAccepted
 		if !redeemable || slices.Contains(c.Doubt.Invitations, i.ID) || noted[credential.RefInvitation][i.ID] {
@@ -104,16 +104,17 @@ func (r *run) unexplained(
 	return invitations, credentials, nil
 }
 
-// notedByOthers collects the references that other rows of the holder know without having them as their own: put aside,
-// to be released, or an answer that waits for a take-over.
-func notedByOthers(c credential.Credential, rows []credential.Credential) map[credential.RefKind]map[string]bool {
+// notedBeside collects the references that the rows of the holder know without having them as their own: put aside, to
+// be released, or the answer to another row's doubt that waits for a take-over. What this row has to release counts, too:
+// it may have come after its doubt began.
+func notedBeside(c credential.Credential, rows []credential.Credential) map[credential.RefKind]map[string]bool {
 	invitations, credentials := map[string]bool{}, map[string]bool{}
 	for _, row := range rows {
-		if row.ID == c.ID || row.Account != c.Account {
+		if row.Account != c.Account {
 			continue
 		}
 		known := slices.Concat(row.Aside, row.Strays)
-		if row.Doubt != nil && row.Doubt.Answer != nil {
+		if row.ID != c.ID && row.Doubt != nil && row.Doubt.Answer != nil {
 			known = append(known, *row.Doubt.Answer)
 		}
 		for _, t := range known {
