@@ -137,6 +137,10 @@ func (r *run) recordAnswer(ctx context.Context, c credential.Credential, got cre
 		if !isSameDoubt(row, c) {
 			return r.recordStray(ctx, row, got)
 		}
+		if !r.item.Claim.Active(r.Now()) {
+			// Another process has had the claim since, and may have given back what we were given. Settling finds out.
+			return nil
+		}
 		free, err := r.isUnclaimed(ctx, row, credential.RefInvitation, got.InvitationRef)
 		if err != nil {
 			return err
