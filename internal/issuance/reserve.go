@@ -134,12 +134,10 @@ func (r *run) recordAnswer(ctx context.Context, c credential.Credential, got cre
 		if err != nil {
 			return err
 		}
-		if !isSameDoubt(row, c) {
+		// Once the claim has run out, another process may be settling this very doubt, or have given back what we were
+		// given: only the holder of the claim knows better than to release it.
+		if !isSameDoubt(row, c) || !r.item.Claim.Active(r.Now()) {
 			return r.recordStray(ctx, row, got)
-		}
-		if !r.item.Claim.Active(r.Now()) {
-			// Another process has had the claim since, and may have given back what we were given. Settling finds out.
-			return nil
 		}
 		free, err := r.isUnclaimed(ctx, row, credential.RefInvitation, got.InvitationRef)
 		if err != nil {
@@ -164,8 +162,8 @@ func (r *run) recordAnswer(ctx context.Context, c credential.Credential, got cre
 	})
 }
 
-// recordStray keeps an answer that came when the row had been settled without it, so that it is released; unless it is
-// what the row has been settled with.
+// recordStray keeps an answer that came when the row had been settled without it, or when the claim had run out, so that
+// it is released; unless it is what the row has been settled with.
 func (r *run) recordStray(ctx context.Context, row credential.Credential, got credential.Reserved) error {
 	if row.InvitationRef == got.InvitationRef {
 		return nil
@@ -359,7 +357,9 @@ func withReservation(row credential.Credential, got credential.Reserved) credent
 	row.Reservation, row.Doubt = credential.ReservationHeld, nil
 	row.UserID, row.InvitationRef, row.CredentialRef, row.Mobile = got.UserID, got.InvitationRef, got.CredentialRef,
 		got.Mobile
-	row.Strays = append(slices.Clone(row.Strays), row.Aside...)
+	row.Strays = slices.DeleteFunc(slices.Concat(row.Strays, row.Aside), func(t credential.Reserved) bool {
+		return t.InvitationRef != "" && t.InvitationRef == got.InvitationRef
+	})
 	row.Aside = nil
 	row.Retry = credential.Retry{}
 	return row
