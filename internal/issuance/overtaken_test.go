@@ -218,3 +218,41 @@ func TestAnAnswerThatWaitsWhileTheProviderGivesTheIDAway(t *testing.T) {
 	w.Expect(waits, "reassigned", credential.ReasonGivenToAnother)
 	w.CheckCalm()
 }
+
+// A process stands still between its doubt and its request, for longer than its claim lasts: another one settles the
+// doubt, and only then the request creates a user, which the first can no longer note.
+func TestAUserCreatedAfterTheClaimRanOutIsErased(t *testing.T) {
+	w := newWorld(t)
+	w.PutHolder("E-1")
+	other := w.NewProcess()
+	overslept := false
+	w.Store.Fail = func(op string) error {
+		if op != "Commit after" || overslept {
+			return nil
+		}
+		rows, err := w.Store.Credentials(w.Ctx, "E-1")
+		w.Must(err)
+		if len(rows) == 0 || rows[0].Reservation != credential.ReservationInDoubt {
+			return nil
+		}
+		overslept = true
+		w.SetNow(w.Now().Add(61 * time.Second))
+		end := credential.End{
+			Request: w.Portal, HolderID: "E-1", CredentialID: rows[0].ID, Reason: credential.EndDeleted,
+		}
+		_, err = other.End(w.Ctx, end)
+		w.Must(err)
+		return nil
+	}
+	_, err := w.Service.Assign(w.Ctx, credential.Assign{Request: w.Portal, HolderID: "E-1", ProfileID: "hq"})
+	w.Must(err)
+	if got := emailsAtProvider(w, "E-1"); !overslept || got != "[e-1@example.com]" {
+		t.Fatalf("overslept %v, at the provider before the erasure: %s", overslept, got)
+	}
+	w.Must(w.Service.Erase(w.Ctx, "E-1", w.Portal))
+	w.Pass(61 * time.Second)
+	w.Pass(61 * time.Second)
+	if got := emailsAtProvider(w, "E-1"); got != "[]" {
+		t.Errorf("at the provider after the erasure: %s", got)
+	}
+}

@@ -162,13 +162,16 @@ func (r *run) recordAnswer(ctx context.Context, c credential.Credential, got cre
 	})
 }
 
-// recordStray keeps an answer that came when the row had been settled without it, or when the claim had run out, so that
-// it is released; unless it is what the row has been settled with.
+// recordStray keeps an answer that came when the row had been settled without it, or when the claim had run out, so
+// that it is released; unless it is what the row has been settled with.
 func (r *run) recordStray(ctx context.Context, row credential.Credential, got credential.Reserved) error {
 	if row.InvitationRef == got.InvitationRef {
 		return nil
 	}
 	row.Strays = append(slices.Clone(row.Strays), got)
+	if row.UserID == "" { // an erasure has to find the user that this may have created
+		row.UserID = got.UserID
+	}
 	ch := r.begin()
 	ch.touch(ch.row(row))
 	return ch.commit(ctx)

@@ -105,8 +105,8 @@ func (r *run) unexplained(
 }
 
 // notedBeside collects the references that the rows of the holder know without having them as their own: put aside, to
-// be released, or the answer to another row's doubt that waits for a take-over. What this row has to release counts, too:
-// it may have come after its doubt began.
+// be released, or the answer to another row's doubt that waits for a take-over. What this row has to release counts,
+// too: it may have come after its doubt began.
 func notedBeside(c credential.Credential, rows []credential.Credential) map[credential.RefKind]map[string]bool {
 	invitations, credentials := map[string]bool{}, map[string]bool{}
 	for _, row := range rows {

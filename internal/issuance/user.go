@@ -97,6 +97,9 @@ const stepUser credential.StepKind = "user"
 // keepUser keeps the provider's user in step with the holder once the rows have been worked on, and adds when to try
 // again.
 func (r *run) keepUser(ctx context.Context, rows []credential.Credential, next *moment) error {
+	if err := r.recallUser(ctx, rows, next.at == nil); err != nil {
+		return err
+	}
 	for {
 		job := r.userJob(rows, next.at == nil)
 		if job == nil {
@@ -132,6 +135,20 @@ func (r *run) keepUser(ctx context.Context, rows []credential.Credential, next *
 		next.add(r.item.Retry.At)
 		return r.Store.SaveWork(ctx, r.item)
 	}
+}
+
+// recallUser finds the provider's user of a holder that is being erased in the rows, when the work item does not know
+// it: a process whose claim had run out may have created it, and could not note it there.
+func (r *run) recallUser(ctx context.Context, rows []credential.Credential, idle bool) error {
+	if !r.holder.Erasing || !idle || r.item.UserID != "" {
+		return nil
+	}
+	for _, c := range rows {
+		if c.UserID != "" {
+			return r.rememberUser(ctx, c.UserID, "")
+		}
+	}
+	return nil
 }
 
 // userJob is what the provider's user needs next, nil for nothing. idle says that nothing else is left to do for the
