@@ -3,6 +3,7 @@ package issuance
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
@@ -21,7 +22,8 @@ func (s *Service) Refresh(ctx context.Context, facts provider.UserFacts) error {
 		rf := &refresh{Service: s, reported: facts, actor: providerActor(facts.Account), concerned: concerned}
 		return rf.run(ctx)
 	})
-	for holderID := range concerned {
+	// In one order, so that a failing life of the simulation can be played again.
+	for _, holderID := range slices.Sorted(maps.Keys(concerned)) {
 		if _, e := s.work(ctx, holderID, facts.Account, providerActor(facts.Account), false); e != nil {
 			err = errors.Join(err, e)
 		}

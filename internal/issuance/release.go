@@ -77,18 +77,19 @@ func (r *run) releaseTargets(ctx context.Context, c credential.Credential) ([]cr
 // onlyOurs strips from a reservation what by now belongs to another credential of ours: each reference that leads to
 // another, and the mobile ID unless this credential is its owner.
 func (r *run) onlyOurs(ctx context.Context, c credential.Credential, t *credential.Reserved) error {
-	for kind, ref := range map[credential.RefKind]*string{
-		credential.RefInvitation: &t.InvitationRef, credential.RefCredential: &t.CredentialRef,
-	} {
-		if *ref == "" {
+	for _, known := range []struct {
+		kind credential.RefKind
+		ref  *string
+	}{{credential.RefInvitation, &t.InvitationRef}, {credential.RefCredential, &t.CredentialRef}} {
+		if *known.ref == "" {
 			continue
 		}
-		free, err := r.isUnclaimed(ctx, c, kind, *ref)
+		free, err := r.isUnclaimed(ctx, c, known.kind, *known.ref)
 		if err != nil {
 			return err
 		}
 		if !free {
-			*ref = ""
+			*known.ref = ""
 		}
 	}
 	if t.Mobile == nil {
