@@ -292,7 +292,10 @@ func (s *simulation) spendElsewhere() {
 
 // falseReport: the provider, or another that knows how to call the webhook, reports what is not so.
 func (s *simulation) falseReport() {
-	c := s.row(func(c credential.Credential) bool { return c.InvitationRef != "" })
+	accepted := upTo(s.t, "of one on its way to a phone", 1) == 1
+	c := s.row(func(c credential.Credential) bool {
+		return c.InvitationRef != "" && (!accepted || c.Stage == credential.StageActivating)
+	})
 	status := pick(s.t, "status", []provider.FactStatus{
 		provider.FactCancelled, provider.FactExpired, provider.FactAccepted, provider.FactPending,
 	})
