@@ -234,7 +234,7 @@ func TestRefusals(t *testing.T) {
 		cmd  credential.Assign
 		want credential.Code
 	}{
-		{"no such holder", credential.Assign{HolderID: "no person", ProfileID: "hq"}, credential.CodeHolderNotFound},
+		{"no such holder", credential.Assign{HolderID: "unknown", ProfileID: "hq"}, credential.CodeHolderNotFound},
 		{"R1", credential.Assign{HolderID: "no-mail", ProfileID: "hq"}, credential.CodeValidationFailed},
 		{"R2 none of that name", credential.Assign{HolderID: "E-1", ProfileID: "none"}, credential.CodeProfileNotFound},
 		{"R2 one of two", credential.Assign{HolderID: "E-1"}, credential.CodeProfileRequired},

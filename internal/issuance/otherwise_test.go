@@ -30,7 +30,7 @@ func TestADeclinedMobileIDGoesToTheNext(t *testing.T) {
 }
 
 func TestTheDeadlineIsBelievedOnlyWithTheProvider(t *testing.T) {
-	t.Run("no person accepted", func(t *testing.T) {
+	t.Run("not accepted", func(t *testing.T) {
 		w := newWorld(t)
 		c := w.Invited("E-1")
 		w.Pass(192 * time.Hour)

@@ -148,7 +148,7 @@ func TestAHolderChangedDuringTheFirstAssignment(t *testing.T) {
 	}
 }
 
-func TestAReportThatCannotBeAppliedIsToldAgainButHoldsNoCallerUp(t *testing.T) {
+func TestAReportThatCannotBeAppliedIsReadAgainAndStopsNoOther(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.Activated("E-1", "phone-a"), w.Activated("E-2", "phone-b")
 	w.Pass(time.Minute)

@@ -265,7 +265,7 @@ type codedError struct{ text string }
 func (e codedError) Error() string     { return e.text }
 func (e codedError) ErrorCode() string { return "ThrottlingException" }
 
-func TestNoCallerWithoutATokenGetsIn(t *testing.T) {
+func TestACallWithoutATokenIsRefused(t *testing.T) {
 	w := settled(t)
 	w.Store.Fail = func(op string) error { t.Errorf("%s was reached", op); return errors.New("no") }
 	w.do(request{method: "GET", path: "/v1/holders/E-1", noToken: true}).want(t, 500)

@@ -285,7 +285,7 @@ func TestBadRequests(t *testing.T) {
 		{"empty picture", request{method: "PUT", path: holder + "/picture", body: []byte{}}, invalid, "invalid_format"},
 		{"half a picture", request{method: "PUT", path: holder + "/picture", body: onePixel(t)[:50]}, invalid,
 			"invalid_format"},
-		{"picture of no person", request{method: "PUT", path: "/v1/holders/none/picture", body: onePixel(t)},
+		{"picture of an unknown holder", request{method: "PUT", path: "/v1/holders/none/picture", body: onePixel(t)},
 			"404 holder_not_found", ""},
 	}
 	for _, test := range tests {

@@ -344,7 +344,7 @@ func (st *state) addUser(u user, now time.Time) *user {
 
 func (st *state) inventUser(externalID string, now time.Time) *user {
 	email := "user-" + strconv.FormatInt(st.LastUser+1, 10) + "@elsewhere.invalid"
-	return st.addUser(user{ExternalID: externalID, GivenName: "AnotherProcess", FamilyName: "Else", Email: email}, now)
+	return st.addUser(user{ExternalID: externalID, GivenName: "A", FamilyName: "Stranger", Email: email}, now)
 }
 
 // deleteUser forgets a user. The mobile IDs not on a phone are free again, the others were spent when they were issued.
