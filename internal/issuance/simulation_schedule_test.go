@@ -51,6 +51,7 @@ type invocation struct {
 	killed   bool
 	panicked any
 	mailed   []string // credentials whose mail it sent
+	claimed  bool     // it has had a claim, be it one that ran out since
 	shaken   bool     // something failed in it
 	// isSweep, and whether the store has failed in it.
 	isSweep, storeFailed bool
@@ -283,6 +284,10 @@ func (s *simulation) end(in *invocation) {
 // note remembers of an invocation what must be known of it should it not get to its end. v is what becomes of the call
 // it is stopped at.
 func (in *invocation) note(s *simulation, v worldtest.Verdict) {
+	in.claimed = in.claimed || in.call.Point() == "Claim after"
+	if in.call.ChangesTheOutside() && !in.claimed {
+		s.Fatalf("%s: %s without a claim", in.name, in.call.Point())
+	}
 	if in.call.Kind == "mail" && in.call.After {
 		in.mailed = append(in.mailed, in.call.CredentialID)
 		if in.overslept { // another process has taken its place, and sends the mail, too

@@ -86,6 +86,12 @@ func (l *calm) checkRest(c credential.Credential) {
 			l.Errorf("%s: claim %+v", c.HolderID, item.Claim)
 		}
 	}
+	if c.Device != nil && !c.IsLive() {
+		slot, err := l.Store.Slot(l.Ctx, c.Account, c.Device.ID, c.ProfileID)
+		if err == nil && slot.CredentialID == c.ID {
+			l.Errorf("%s is %s and has the slot of %s", c.ID, c.Status, c.Device.ID)
+		}
+	}
 	inDoubt := c.Reservation == credential.ReservationInDoubt || c.Doubt != nil
 	if len(c.Strays)+len(c.Aside) > 0 || inDoubt || !c.IsLive() && c.Reservation == credential.ReservationHeld {
 		l.Errorf("%s (%s): %s, strays %v, aside %v", c.ID, c.State(), c.Reservation, c.Strays, c.Aside)

@@ -24,6 +24,9 @@ var operations = []string{
 	"upload picture", "approve picture", "remove picture", "feed",
 }
 
+// providerReads are those of the operations that change nothing.
+var providerReads = []string{"token", "search", "read user", "list stock", "read stock", "feed"}
+
 // Operation names the kind of a request to the provider.
 func Operation(r *http.Request) string {
 	switch {

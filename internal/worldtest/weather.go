@@ -26,6 +26,12 @@ func (c Call) Point() string {
 	return c.Kind
 }
 
+// ChangesTheOutside says whether a call has an effect at the provider, or sends a mail. Only the holder of a claim may
+// make one.
+func (c Call) ChangesTheOutside() bool {
+	return c.Kind == "mail" || slices.Contains(operations, c.Kind) && !slices.Contains(providerReads, c.Kind)
+}
+
 // Verdict is what becomes of a call.
 type Verdict string
 
