@@ -78,8 +78,15 @@ func TestWhatALateRequestReservedIsNoAnswerToALaterDoubt(t *testing.T) {
 	if c = w.Read(c); c.Reservation != credential.ReservationInDoubt || len(c.Strays) != 1 {
 		t.Fatalf("%s, strays %v", c.Reservation, c.Strays)
 	}
+	// What is being released, by a request that is slow to arrive, is not what was asked for.
+	weather.meet("cancel", func() worldtest.Verdict { return worldtest.Late })
+	w.Pass(6 * time.Second)
+	w.Advance(time.Second)
+	another := w.Assign("E-1") // works on every row of the holder
+	w.Advance(worldtest.LateAtMost)
 	w.Pass(61 * time.Second)
 	w.Expect(c, "invited", "")
+	w.Expect(another, "invited", "")
 	w.CheckCalm()
 }
 
@@ -206,6 +213,9 @@ func TestAMailGoesOutOnlyOnceItsIntentIsWritten(t *testing.T) {
 
 func TestAReadingIsAppliedOnlyToTheRowItWasReadFor(t *testing.T) {
 	w, weather, other := newInterludes(t, func(o *worldtest.Options) { o.Deaf = true })
+	_, _, err := w.Service.PutProfile(w.Ctx, credential.PutProfile{Profile: credential.Profile{ID: "hq", Name: "HQ",
+		Account: account, PartNumber: part, InvitationDays: 2}}) // earlier than the provider's own deadline
+	w.Must(err)
 	c := w.Invited("E-1")
 	w.SetNow(c.Invitation.ExpiresAt.Add(time.Second))
 	weather.at("read user", func() {
