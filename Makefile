@@ -55,6 +55,12 @@ soak: ## Run every test SOAK times (20) in random order, for what happens rarely
 	go run ./internal/mutate
 	go test -race -count=$(SOAK) -shuffle=on -timeout=4h ./...
 
+.PHONY: simulate
+simulate: ## Live the lives of the simulation, and print what they reached (LIVES=n SEED=n; seed 0 draws new ones)
+	@.ci/need go
+	go test ./internal/issuance -run TestEveryLifeEndsWell -count=1 -v $(if $(LIVES),-rapid.checks=$(LIVES)) \
+		$(if $(SEED),-rapid.seed=$(SEED))
+
 .PHONY: mutate
 mutate: ## Break safety code on purpose, one breakage at a time, and say which check catches it
 	@.ci/need git go npm java
