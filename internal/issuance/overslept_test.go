@@ -1,6 +1,7 @@
 package issuance_test
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -15,17 +16,21 @@ import (
 
 // interlude is the weather in which something happens at the first call of a kind, and to it.
 type interlude struct {
-	point   string // see worldtest.Call.Point
+	mu      sync.Mutex // callbacks come by themselves
+	point   string     // see worldtest.Call.Point
 	happens func() worldtest.Verdict
 }
 
 // Meet implements worldtest.Weather.
 func (i *interlude) Meet(call worldtest.Call) worldtest.Verdict {
-	if i.happens == nil || call.Point() != i.point {
+	i.mu.Lock()
+	happens := i.happens
+	if happens == nil || call.Point() != i.point {
+		i.mu.Unlock()
 		return worldtest.Pass
 	}
-	happens := i.happens
 	i.happens = nil
+	i.mu.Unlock()
 	return happens()
 }
 
@@ -38,14 +43,17 @@ func (i *interlude) at(point string, happens func()) {
 }
 
 func (i *interlude) meet(point string, happens func() worldtest.Verdict) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.point, i.happens = point, happens
 }
 
-// newInterludes is a world with a weather that a test tells what happens, and a second process.
+// newInterludes is a world with a weather that a test tells what happens, and a second process. No callback arrives, so
+// that nothing happens beside what the test tells.
 func newInterludes(t *testing.T, adjust ...func(*worldtest.Options)) (*worldtest.World, *interlude, *issuance.Service) {
 	t.Helper()
 	weather := &interlude{}
-	w := newWorld(t, append(adjust, func(o *worldtest.Options) { o.Weather = weather })...)
+	w := newWorld(t, append(adjust, func(o *worldtest.Options) { o.Weather, o.Deaf = weather, true })...)
 	return w, weather, w.NewProcess()
 }
 
@@ -190,7 +198,7 @@ func TestAMobileIDThatAStrangerIsSeenWithIsLost(t *testing.T) {
 }
 
 func TestAMailGoesOutOnlyOnceItsIntentIsWritten(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(o *worldtest.Options) { o.Deaf = true })
 	w.PutHolder("E-1")
 	w.Store.Fail = func(op string) error {
 		if op != "Commit" {
@@ -212,7 +220,7 @@ func TestAMailGoesOutOnlyOnceItsIntentIsWritten(t *testing.T) {
 }
 
 func TestAReadingIsAppliedOnlyToTheRowItWasReadFor(t *testing.T) {
-	w, weather, other := newInterludes(t, func(o *worldtest.Options) { o.Deaf = true })
+	w, weather, other := newInterludes(t)
 	_, _, err := w.Service.PutProfile(w.Ctx, credential.PutProfile{Profile: credential.Profile{ID: "hq", Name: "HQ",
 		Account: account, PartNumber: part, InvitationDays: 2}}) // earlier than the provider's own deadline
 	w.Must(err)
