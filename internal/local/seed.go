@@ -66,7 +66,7 @@ func (r *runner) openProvider(journal *origosim.Journal) (*origosim.Sim, error) 
 		Account: account, OrganizationID: organizationID, ClientID: clientID, ClientSecret: clientSecret,
 		ApplicationID: applicationID, Now: r.world.Now,
 		Load: journal.Load, Save: journal.Append, Replace: journal.Replace,
-		Fault: func(op string) (origosim.Fault, bool) {
+		Fault: func(op, _ string) (origosim.Fault, bool) {
 			f, ok := r.world.Faults().Take("origo", op)
 			return origosim.Fault{Kind: f.Kind, When: f.When, Hold: f.Hold()}, ok
 		},

@@ -328,7 +328,7 @@ func (w *World) Mend() {
 	w.Mailbox.Answer(nil)
 }
 
-func (w *World) fault(op string) (origosim.Fault, bool) {
+func (w *World) fault(op, _ string) (origosim.Fault, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if op == "callback" && w.deaf {
