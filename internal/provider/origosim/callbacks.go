@@ -55,7 +55,8 @@ func (s *Sim) Run(ctx context.Context) {
 		_ = s.arrive() // what could not be saved is late still
 		due, wait := s.take()
 		for _, c := range due {
-			fault, faulty := s.opts.Fault("callback", s.holderOf(c)) // here, so that faults are met in the order of the queue
+			// Here, so that faults are met in the order of the queue.
+			fault, faulty := s.opts.Fault("callback", s.holderOf(c))
 			senders.Go(func() { s.send(ctx, c, fault, faulty) })
 		}
 		var next <-chan time.Time

@@ -204,7 +204,7 @@ func (s *Sim) about(c call) (holder, unwell string) {
 	return u.ExternalID, u.Unwell
 }
 
-// wait returns after a while, or when nobody waits for the answer any more.
+// wait returns after a while, or when the client has stopped waiting.
 func wait(ctx context.Context, hold time.Duration) {
 	select {
 	case <-time.After(hold):

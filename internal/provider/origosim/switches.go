@@ -15,7 +15,8 @@ import (
 // source tells which position is HID's, so that a client has to live with both. The JSON names are those of the world's
 // /provider/settings.
 //
-// What happens to single calls is a [Fault] instead; what happens to one user, credential or phone is a method of [Sim].
+// What happens to single calls is a [Fault] instead; what happens to one user, credential or phone is a method of
+// [Sim].
 type Switches struct {
 	// CancelFreesID: cancelling an invitation returns its reserved mobile ID to the pool. Otherwise the mobile ID stays
 	// reserved until its credential is revoked.
@@ -340,9 +341,9 @@ func (s *Sim) FailIssue(deviceID string) error {
 	})
 }
 
-// Reinstall is the app being removed from a phone and installed anew: a new container, whose id is returned. The old one
-// is INACTIVE, and still listed with its credentials until they are revoked or it is removed ([Sim.Remove], by its own
-// id). Everywhere else the id of the old container stands for the phone, that is, for its newest container.
+// Reinstall is the app being removed from a phone and installed anew: a new container, whose id is returned. The old
+// one is INACTIVE, and still listed with its credentials until they are revoked or it is removed ([Sim.Remove], by its
+// own id). Everywhere else the id of the old container stands for the phone, that is, for its newest container.
 func (s *Sim) Reinstall(deviceID string) (newID string, err error) {
 	err = s.change(func(st *state, now time.Time) error {
 		old := st.app(deviceID)

@@ -351,7 +351,7 @@ func TestAnAdministratorReservesByHand(t *testing.T) {
 	w.want("mobile ID", mobileID, hq+":57")
 	equal(t, "events", w.statuses(n), []string{"INVITATION_PENDING", "CREDENTIAL_RESERVED"})
 	w.want("credentials", len(w.listed(in.user)), 2)
-	if _, err := w.ReserveByHand("E-nobody", hq); !errors.Is(err, ErrUnknownUser) {
+	if _, err := w.ReserveByHand("E-unknown", hq); !errors.Is(err, ErrUnknownUser) {
 		t.Errorf("an unknown user: %v", err)
 	}
 	if _, err := w.ReserveByHand("E-ngozi", "MID-NONE"); !errors.Is(err, ErrNoneLeft) {
