@@ -3,10 +3,13 @@ package worldtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/origosim"
@@ -183,4 +186,38 @@ func TestTheMailServiceInBadWeather(t *testing.T) {
 	expect("answers get lost for an hour", "tom@example.com", mail.InDoubt, 1)
 	w.Advance(time.Hour)
 	expect("an hour later", "tom@example.com", mail.Sent, 1)
+}
+
+// lenient is a test that goes on after an error, and remembers what was wrong.
+type lenient struct {
+	*testing.T
+	wrong []string
+}
+
+func (l *lenient) Errorf(format string, args ...any) {
+	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
+}
+
+func TestARevokedBadgeThatStaysOnAPhoneIsNoCalm(t *testing.T) {
+	l := &lenient{T: t}
+	w := New(l)
+	w.PutProfile("hq", Account, Part)
+	w.Switch(func(s *origosim.Switches) { s.OfflinePhonesKeepRevoking = true })
+	c := w.Activated("E-1", "phone-a")
+	_, err := w.End(c, credential.EndDeleted)
+	w.Must(err)
+	w.Pass(time.Hour)
+	w.CheckCalm()
+	if !strings.Contains(strings.Join(l.wrong, "; "), "is on phone-a, and no live credential has it there") {
+		t.Errorf("what was found: %v", l.wrong)
+	}
+	l.wrong = nil
+	w.Switch(func(s *origosim.Switches) { s.OfflinePhonesKeepRevoking = false })
+	for range 3 {
+		w.Pass(time.Hour)
+	}
+	w.CheckCalm()
+	if len(l.wrong) > 0 {
+		t.Errorf("after the phone came back: %v", l.wrong)
+	}
 }
