@@ -10,7 +10,8 @@
 //   - the text and scimType of refusals other than "uniqueness", and their status codes (an exhausted pool is 400
 //     "poolExhausted", ending an invitation that is not pending is 409 "invalidStatus");
 //   - the reading of events, GET /events, described at [Sim.Handler];
-//   - the retries of a callback that was refused, and that everything at HID happens without delay;
+//   - the retries of a callback that was refused, and that everything at HID happens without delay unless a switch or a
+//     fault says otherwise;
 //   - the points that HID leaves open and clients disagree on, which are [Switches].
 //
 // Two traits that surprise are HID's own, as far as its clients show: a search hit names its user only by
