@@ -24,7 +24,10 @@ func (r *run) twoPhones() {
 	r.expectState(c[0], "activated", "")
 }
 
+// onePhone is about a provider that lets two credentials of one profile onto one phone.
 func (r *run) onePhone() {
+	r.post("/provider/settings", m{"onePerPartNumberAndPhone": false}).want(200)
+	defer r.post("/provider/settings", m{"onePerPartNumberAndPhone": true})
 	for name, order := range map[string][]int{"older first": {0, 1}, "newer first": {1, 0}} {
 		r.part(name, func(r *run) {
 			c, codes := r.twoCredentials()

@@ -285,7 +285,7 @@ func TestDevicesHaveOneSlotAProfile(t *testing.T) {
 	})
 	for name, order := range map[string][]int{"first first": {0, 1}, "second first": {1, 0}} {
 		t.Run("one phone, "+name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newWorld(t, func(o *worldtest.Options) { o.Switches.OnePerPartNumberAndPhone = false })
 			rows := []credential.Credential{w.Invited("E-1"), w.Assign("E-1")}
 			for _, i := range order {
 				w.Redeem(rows[i], "phone-a")

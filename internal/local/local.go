@@ -1,6 +1,7 @@
 // Package local is `make run`: mobilecred on one machine, without AWS. Package samlocal runs the template; here is what
-// surrounds mobilecred and nothing else would have: the simulated provider (package origosim) with its phones and
-// administrators, what a fresh run starts with, and the page that shows it all (package world).
+// surrounds mobilecred and nothing else would have: the simulated provider of each account (package origosim) with its
+// phones and administrators, what a fresh run starts with, and the page that shows it all (package world, which also
+// lists the routes of the world).
 //
 // What is deployed must not depend on anything here.
 package local
@@ -28,6 +29,7 @@ type Config struct {
 	OrigoPort        int    // the provider's HTTP interface
 	DynamoDBPort     int
 	DynamoDBEndpoint string                               // another engine instead of DynamoDB Local
+	Accounts         []string                             // besides the first; each has a provider of its own
 	Parameters       map[string]string                    // of the template, but for JwtIssuer and MailFrom
 	Seed             func(context.Context, *Seeder) error // run once, on a fresh start
 	Out              io.Writer                            // the terminal
@@ -37,9 +39,9 @@ type Config struct {
 type Addresses struct{ API, World, Provider string }
 
 type runner struct {
-	cfg   Config
-	world *samlocal.World
-	sim   *origosim.Sim
+	cfg       Config
+	world     *samlocal.World
+	customers []*customer // the first account's first
 }
 
 // Run runs everything until ctx ends; it calls ready when all of it answers and the seed is in. The error is one line a
@@ -52,9 +54,10 @@ func Run(ctx context.Context, cfg Config, ready func(Addresses)) error {
 		Port: cfg.Port, WorldPort: cfg.WorldPort, DynamoDBPort: cfg.DynamoDBPort,
 		DynamoDBEndpoint: cfg.DynamoDBEndpoint,
 		ClockVariable:    "MOBILECRED_CLOCK", Sender: sender, Code: invitationCode,
-		Services: []samlocal.Service{weather},
-		Secret:   func(name string) (string, bool) { return secret(name, at.Provider) }, Out: cfg.Out,
+		Services: []samlocal.Service{weather}, Out: cfg.Out,
 	}
+	r := &runner{cfg: cfg, customers: customers(cfg.Accounts)}
+	opts.Secret = func(name string) (string, bool) { return r.secret(name, at.Provider) }
 	for name, value := range cfg.Parameters {
 		opts.Parameters[name] = value
 	}
@@ -70,25 +73,30 @@ func Run(ctx context.Context, cfg Config, ready func(Addresses)) error {
 	defer origo.Close()
 	at = Addresses{API: world.API(), World: world.URL(), Provider: "http://" + origo.Addr().String()}
 
-	journal, err := origosim.OpenJournal(filepath.Join(world.Dir(), "provider.journal"))
-	if err != nil {
-		return err
+	r.world = world
+	address := &origosim.Address{} // all functions are behind one
+	for _, c := range r.customers {
+		journal, err := origosim.OpenJournal(filepath.Join(world.Dir(), c.journal))
+		if err != nil {
+			return err
+		}
+		defer journal.Close()
+		if c.sim, err = r.openProvider(c, journal, address); err != nil {
+			return err
+		}
+		world.Add(samlocal.Part{Name: "the callbacks of " + c.account, Settled: c.sim.Settled, Jumped: c.sim.Tick})
 	}
-	defer journal.Close()
-	r := &runner{cfg: cfg, world: world}
-	if r.sim, err = r.openProvider(journal); err != nil {
-		return err
-	}
-	world.Add(samlocal.Part{Name: "the provider's callbacks", Settled: r.sim.Settled, Jumped: r.sim.Tick})
 	r.routes()
 
 	var background sync.WaitGroup
 	defer background.Wait()
-	server := samlocal.NewServer(world.Counted(r.sim.Handler()))
+	server := samlocal.NewServer(world.Counted(r.providers()))
 	defer server.Close()
 	err = world.Run(ctx, func(ctx context.Context) error {
 		background.Go(func() { _ = server.Serve(origo) })
-		background.Go(func() { r.sim.Run(ctx) })
+		for _, c := range r.customers {
+			background.Go(func() { c.sim.Run(ctx) })
+		}
 		if err := r.seed(ctx, at.API); err != nil {
 			return err
 		}

@@ -174,6 +174,157 @@ func TestTheWorldsJSON(t *testing.T) {
 	}
 }
 
+// code is the code of the newest invitation of a user at the provider of an account.
+func (r *run) code(port, path, organization, user string) string {
+	r.t.Helper()
+	token, _ := r.origo("POST", port+path+"/authentication/customer/"+organization+"/token", "")
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := json.Unmarshal([]byte(token), &answer); err != nil {
+		r.t.Fatal(err)
+	}
+	text, _ := r.origo("GET", port+path+"/credential-management/customer/"+organization+"/users/"+user,
+		answer.AccessToken)
+	var read struct {
+		Invitations []struct{ InvitationCode string } `json:"urn:hid:scim:api:ma:2.2:UserInvitation"`
+	}
+	if err := json.Unmarshal([]byte(text), &read); err != nil || len(read.Invitations) == 0 {
+		r.t.Fatalf("%s: %v", text, err)
+	}
+	return read.Invitations[len(read.Invitations)-1].InvitationCode
+}
+
+// origo makes a request to the provider; without a token it asks for one.
+func (r *run) origo(method, url, token string) (body string, status int) {
+	r.t.Helper()
+	form := ""
+	if token == "" {
+		_, organization, _ := strings.Cut(url, "/customer/")
+		organization, _, _ = strings.Cut(organization, "/")
+		form = "grant_type=client_credentials&client_secret=local-client-secret&client_id=" + organization + "-local"
+	}
+	req, err := http.NewRequest(method, url, strings.NewReader(form))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Application-ID", "mobilecred-local")
+	req.Header.Set("Application-Version", "1.0")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(text), resp.StatusCode
+}
+
+func TestTheWeatherOfTheProviderFromOutside(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, config(dir))
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+		part               string
+	}{
+		{"GET", "/provider/settings", "", 200, `"onePerPartNumberAndPhone":true,"searchLags":false`},
+		{"POST", "/provider/settings", `{"offlinePhonesKeepRevoking": true, "callsPerWindow": 300}`, 200,
+			`"offlinePhonesKeepRevoking":true`},
+		{"POST", "/provider/settings", `{"sunshine": true}`, 422, `unknown setting \"sunshine\"; there are: callsPerWindow`},
+		{"POST", "/provider/settings", `{"guidIDs": "yes"}`, 422, "guidIDs must be true or false"},
+		{"POST", "/provider/settings?account=globex", `{"guidIDs": true}`, 404, "ACCOUNTS"},
+		{"POST", "/provider/existing", `{"externalId":"OTHER-1","email":"ada@example.com","partNumber":"MID-TOY",` +
+			`"deviceId":"p1"}`, 200, `"issued":["MID-TOY:1"]`},
+		{"POST", "/provider/existing", `{"externalId":"OTHER-1"}`, 400, "email is needed"},
+		{"POST", "/provider/reserve", `{"externalId":"OTHER-1","partNumber":"MID-TOY"}`, 200, `"reserved":["MID-TOY:2"]`},
+		{"POST", "/provider/reserve", `{"externalId":"E-9","partNumber":"MID-TOY"}`, 404, "no such user"},
+		{"POST", "/provider/reserve", `{"externalId":"OTHER-1","partNumber":"MID-NONE"}`, 409, "no mobile ID is left"},
+		{"POST", "/provider/forbid", `{"mobileId":"MID-TOY:1","forbidden":true}`, 200, ""},
+		{"POST", "/provider/revoke", `{"mobileId":"MID-TOY:1"}`, 200, `"issued":["MID-TOY:1"]`},
+		{"GET", "/phones/p1", "", 200, "MID-TOY:1"},
+		{"POST", "/provider/settings", `{"offlinePhonesKeepRevoking": false}`, 200, ""},
+		{"GET", "/phones/p1", "", 200, `"badges":[]`},
+		{"POST", "/phones/p1/reinstall", `{}`, 200, `"deviceId":"p1_2"`},
+		{"POST", "/provider/unbind", `{"mobileId":"MID-TOY:2"}`, 404, "error"},
+		{"POST", "/provider/strangers", `{"users":40,"events":100}`, 200, "STRANGER-40"},
+		{"POST", "/provider/strangers", `{"users":-1}`, 400, "numbers up to"},
+		{"POST", "/faults", `{"service":"origo","op":"read","kind":"missing","holder":"E-1","count":1000000}`, 200,
+			`"holder":"E-1"`},
+		{"POST", "/faults", `{"service":"origo","kind":"late","holdMs":600000,"account":"acme-origo"}`, 200, `"late"`},
+		{"POST", "/faults", `{"service":"origo","kind":"reject"}`, 400, "kind must be"},
+		{"POST", "/faults", `{"service":"ses","kind":"reject","count":1000000,"address":"ada@example.com"}`, 200, ""},
+		{"POST", "/faults", `{"service":"ses","kind":"reject","holder":"E-1"}`, 400, "cannot name the holder"},
+		{"DELETE", "/faults", "", 200, "[]"},
+		{"POST", "/settle", "", 200, `"settled":true`},
+	} {
+		r.want(tt.method, r.World+tt.path, tt.body, tt.status, tt.part)
+	}
+	code := r.code(r.Provider, "", "1003233", "103367")
+	r.want("POST", r.World+"/phones/p1/redeem", `{"code":"`+code+`"}`, 200, "MID-TOY:2")
+	r.want("POST", r.World+"/provider/reserve", `{"externalId":"OTHER-1","partNumber":"MID-TOY"}`, 200, "")
+	code = r.code(r.Provider, "", "1003233", "103367")
+	r.want("POST", r.World+"/phones/p1/redeem", `{"code":"`+code+`"}`, 412, "already delivered")
+	r.want("POST", r.World+"/provider/unbind", `{"mobileId":"MID-TOY:2"}`, 200, `"issued":[]`)
+	r.want("POST", r.World+"/phones/p1/accept", `{"code":"`+code+`"}`, 200, `"badges":[]`)
+	r.want("POST", r.World+"/phones/p1/fail", `{}`, 200, `"badges":[]`)
+	r.want("POST", r.World+"/phones/p1/sync", `{}`, 200, "MID-TOY:3")
+
+	r.stop()
+	r = start(t, config(dir))
+	r.want("GET", r.World+"/provider/settings", "", 200, `"callsPerWindow":300`)
+	r.want("GET", r.World+"/provider", "", 200, "STRANGER-40")
+}
+
+func TestFurtherAccountsHaveProvidersOfTheirOwn(t *testing.T) {
+	cfg := config(t.TempDir())
+	var err error
+	if cfg.Accounts, err = local.ParseAccounts(" globex-origo, acme-origo,initech"); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, cfg)
+	if got := local.Parameters(cfg.Accounts...)["Accounts"]; got != "acme-origo,globex-origo,initech" {
+		t.Errorf("parameter Accounts: %q", got)
+	}
+	r.want("GET", r.World+"/provider?account=globex-origo", "", 200, `"MID-SUB-CRD_FTPN_2001"`)
+	r.want("GET", r.World+"/provider?account=initech", "", 200, `"MID-SUB-CRD_FTPN_3002"`)
+	r.want("GET", r.World+"/provider", "", 200, `"MID-TOY"`)
+	r.want("POST", r.World+"/provider/settings?account=globex-origo", `{"cancelFreesID":false}`, 200, "")
+	r.want("GET", r.World+"/provider/settings", "", 200, `"cancelFreesID":true`)
+	r.want("POST", r.World+"/provider/settings", `{"secondRevoke412":true}`, 200, "")
+	r.want("GET", r.World+"/provider/settings?account=globex-origo", "", 200, `"secondRevoke412":true`)
+
+	for i, part := range []string{"MID-SUB-CRD_FTPN_2001", "MID-SUB-CRD_FTPN_3001"} {
+		account, organization := cfg.Accounts[i], fmt.Sprint(1003234+i)
+		r.want("POST", r.World+"/provider/existing?account="+account,
+			`{"externalId":"E-1","email":"ada@example.com"}`, 200, "")
+		r.want("POST", r.World+"/provider/reserve?account="+account, `{"externalId":"E-1","partNumber":"`+part+`"}`, 200, "")
+		code := r.code(r.Provider, "/"+account, organization, "103367")
+		r.want("POST", r.World+"/phones/p1/redeem", `{"code":"`+code+`"}`, 200, part+":1")
+	}
+	r.want("GET", r.World+"/phones", "", 200, `"MID-SUB-CRD_FTPN_2001:1"`)
+	r.want("POST", r.World+"/settle", "", 200, `"settled":true`)
+
+	// A fault for one account is met by its calls only.
+	r.want("POST", r.World+"/faults",
+		`{"service":"origo","op":"token","kind":"throttle","account":"globex-origo","count":9}`, 200, "")
+	if _, status := r.origo("POST", r.Provider+"/authentication/customer/1003233/token", ""); status != 200 {
+		t.Errorf("the first account's token: %d", status)
+	}
+	if _, status := r.origo("POST", r.Provider+"/globex-origo/authentication/customer/1003234/token", ""); status != 403 {
+		t.Errorf("the other account's token: %d", status)
+	}
+	for list, want := range map[string]string{"Globex": "small letters", "a,b,a": "named twice", "a b": "small letters"} {
+		if _, err := local.ParseAccounts(list); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", list, err)
+		}
+	}
+}
+
 func TestNothingIsLostWhenTheRunIsKilled(t *testing.T) {
 	dir := t.TempDir()
 	victim := exec.Command(os.Args[0])

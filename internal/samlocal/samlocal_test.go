@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/samlocal"
+	"github.com/mobilecred/mobilecred/internal/samlocal/faults"
 )
 
 // TestMain lets the test binary play a whole run that is killed.
@@ -366,7 +367,7 @@ func TestACallersOwnPartAndRoutes(t *testing.T) {
 	r.want("POST", r.World+"/shop/close", "", 200, `{"open":false}`)
 	r.want("POST", r.World+"/settle", "", 200, `"settled":true`)
 	r.want("POST", r.World+"/faults", `{"service":"shop","kind":"drop"}`, 200, `"op":"callback"`)
-	if _, ok := w.Faults().Take("shop", "callback"); !ok {
+	if _, ok := w.Faults().Take("shop", "callback", faults.About{}); !ok {
 		t.Error("a fault ordered for the caller's service is not there")
 	}
 	r.want("POST", r.World+"/clock", `{"advance":"1h"}`, 200, "")

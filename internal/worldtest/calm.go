@@ -14,6 +14,11 @@ type calm struct {
 	users map[string]provider.User // by account and user
 	// explained names what the provider's users have because a live credential has it.
 	explained map[string]bool
+	// byHand names the mobile IDs that come of an invitation which is not ours, by account and user and by account: a
+	// credential's own id may have changed when it was issued.
+	byHand map[string]bool
+	// onPhone names the mobile IDs that a live credential has on a phone.
+	onPhone map[string]bool
 }
 
 // CheckCalm checks what must hold once nothing has gone wrong for a while: nothing is left to do, and the provider, its
@@ -22,7 +27,8 @@ type calm struct {
 func (w *World) CheckCalm(untold ...func(credential.Credential) bool) {
 	w.Helper()
 	w.CheckAlways()
-	l := &calm{w, map[string]provider.User{}, map[string]bool{}}
+	l := &calm{World: w, users: map[string]provider.User{}, explained: map[string]bool{}, byHand: map[string]bool{},
+		onPhone: map[string]bool{}}
 	for _, name := range w.options.Accounts {
 		l.readUsers(name)
 	}
@@ -36,6 +42,7 @@ func (w *World) CheckCalm(untold ...func(credential.Credential) bool) {
 		}
 	}
 	l.checkUsers()
+	l.checkPhones()
 	if w.Failed() {
 		for _, c := range rows {
 			w.Logf("%s of %s: %s %s, user %s, %s/%s %+v: %s", c.ID, c.HolderID, c.State(), c.Reason, c.UserID,
@@ -57,6 +64,12 @@ func (l *calm) readUsers(account string) {
 			l.Fatal(err)
 		}
 		l.users[name(account, u.ID)] = user
+		for _, i := range u.Invitations {
+			if i.MobileID != nil && l.ledger.isForeign(account, "invitation", i.ID) {
+				l.byHand[name(account, u.ID, *i.MobileID)] = true
+				l.byHand[name(account, *i.MobileID)] = true
+			}
+		}
 		if _, err := l.Store.Holder(l.Ctx, u.ExternalID); err != nil && !l.ledger.isForeign(account, "user", u.ID) {
 			l.Errorf("user %s of %s, who is gone", u.ID, u.ExternalID)
 		}
@@ -138,6 +151,9 @@ func (l *calm) checkLive(c credential.Credential, untold bool) {
 		l.Errorf("%s is %s on %+v, at the provider on %+v", c.ID, c.State(), c.Device, k.Device)
 		return
 	}
+	if onDevice {
+		l.onPhone[name(c.Account, c.Device.ID, c.Mobile.ID)] = true
+	}
 	if untold {
 		return
 	}
@@ -178,7 +194,7 @@ func (l *calm) checkUsers() {
 				continue
 			}
 			for _, k := range u.Credentials {
-				if isOurs("credential", k.ID) {
+				if isOurs("credential", k.ID) && !l.byHand[name(account, u.ID, k.MobileID.ID)] {
 					l.Errorf("user %s of %s has %s (%s, on %+v), which no credential has", u.ID, u.ExternalID, k.ID,
 						k.MobileID.ID, k.Device)
 				}
@@ -186,6 +202,20 @@ func (l *calm) checkUsers() {
 			for _, i := range u.Invitations {
 				if i.Status == provider.InvitationPending && isOurs("invitation", i.ID) {
 					l.Errorf("user %s of %s has invitation %s, which no credential has", u.ID, u.ExternalID, i.ID)
+				}
+			}
+		}
+	}
+}
+
+// checkPhones: a mobile ID that opens doors on a phone is a live credential's, or was put there by others.
+func (l *calm) checkPhones() {
+	l.Helper()
+	for _, account := range l.options.Accounts {
+		for _, p := range l.accounts[account].sim.Phones() {
+			for _, b := range p.Badges {
+				if !l.onPhone[name(account, p.DeviceID, b.MobileID)] && !l.byHand[name(account, b.MobileID)] {
+					l.Errorf("%s of %s is on %s, and no live credential has it there", b.MobileID, account, p.DeviceID)
 				}
 			}
 		}

@@ -2,16 +2,15 @@ package worldtest
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
+	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 )
 
 // ledger is what a world remembers of its own past, to hold the service's memory against.
@@ -82,7 +81,8 @@ func (l *ledger) isForeign(account, kind, id string) bool {
 	return l.foreign[name(account, kind, id)]
 }
 
-// IsForeignInvitation says whether an invitation was made by the provider's administrators, in Reassign.
+// IsForeignInvitation says whether an invitation was made by the provider's administrators, in Reassign
+// or ReserveByHand, or by another system.
 func (w *World) IsForeignInvitation(account, ref string) bool {
 	return w.ledger.isForeign(account, "invitation", ref)
 }
@@ -114,18 +114,82 @@ func (w *World) Reassign(account, mobileID, externalID string) error {
 	return nil
 }
 
+// ReserveByHand is an administrator of the provider inviting a user of ours, by its externalId, with a mobile ID of the
+// part number. The world remembers that what comes of it is no work of the service. It fails as [origosim.Sim] does.
+func (w *World) ReserveByHand(account, externalID, partNumber string) (mobileID string, err error) {
+	w.Helper()
+	a := w.accounts[account]
+	if mobileID, err = a.sim.ReserveByHand(externalID, partNumber); err != nil {
+		return "", err
+	}
+	user, err := w.userAtProvider(account, externalID)
+	if err != nil {
+		return "", err
+	}
+	w.ledger.noteForeign(account, user, mobileID, false)
+	w.Settle()
+	return mobileID, nil
+}
+
+// AddExisting adds a person whom another system left at the provider of an account, with a live badge. The world
+// remembers that the user and all it has are no work of the service.
+func (w *World) AddExisting(account string, e origosim.Existing) (mobileID string, err error) {
+	w.Helper()
+	if mobileID, err = w.accounts[account].sim.AddExisting(e); err != nil {
+		return "", err
+	}
+	user, err := w.userAtProvider(account, e.ExternalID)
+	if err != nil {
+		return "", err
+	}
+	w.ledger.mu.Lock()
+	defer w.ledger.mu.Unlock()
+	w.ledger.foreign[name(account, "user", user.ID)] = true
+	for _, k := range user.Credentials {
+		w.ledger.foreign[name(account, "credential", k.ID)] = true
+	}
+	for _, i := range user.Invitations {
+		w.ledger.foreign[name(account, "invitation", i.ID)] = true
+	}
+	return mobileID, nil
+}
+
+// AddStrangers adds n users of other systems to the organisation of an account. SimOf(account).StirStrangers makes
+// their systems do things with them.
+func (w *World) AddStrangers(account string, n int) {
+	w.Helper()
+	ids, err := w.accounts[account].sim.AddStrangers(n)
+	w.Must(err)
+	w.ledger.mu.Lock()
+	defer w.ledger.mu.Unlock()
+	for _, id := range ids {
+		w.ledger.foreign[name(account, "user", id)] = true
+	}
+}
+
+// userAtProvider reads the newest user with an externalId.
+func (w *World) userAtProvider(account, externalID string) (user provider.User, err error) {
+	err = origosim.ErrUnknownUser
+	for _, u := range w.accounts[account].sim.State().Users {
+		if u.ExternalID == externalID {
+			user, err = w.accounts[account].client.User(w.Ctx, u.ID)
+		}
+	}
+	return user, err
+}
+
 // noteForeign notes the newest invitation of a user, and the newest reservation of a mobile ID, as foreign; the user,
 // too, when it is new.
 func (l *ledger) noteForeign(account string, u provider.User, mobileID string, isNew bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	newest := ""
-	for _, k := range u.Credentials {
-		if k.MobileID.ID == mobileID && k.Device == nil && k.ID > newest {
+	for _, k := range u.Credentials { // the provider lists what is older first
+		if k.MobileID.ID == mobileID && k.Device == nil {
 			newest = k.ID
 		}
 	}
-	invitation := slices.MaxFunc(u.Invitations, func(a, b provider.Invitation) int { return cmp.Compare(a.ID, b.ID) })
+	invitation := u.Invitations[len(u.Invitations)-1]
 	l.foreign[name(account, "credential", newest)] = true
 	l.foreign[name(account, "invitation", invitation.ID)] = true
 	if isNew {

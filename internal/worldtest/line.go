@@ -13,8 +13,11 @@ import (
 const (
 	// CallLimit is how long a process waits for an answer of the provider.
 	CallLimit = 5 * time.Second
-	// LateAtMost is how long after it was sent a request whose sender gave up arrives at the latest.
+	// LateAtMost is how long after it was sent a request whose sender gave up arrives at the latest, in a world that
+	// was not told otherwise.
 	LateAtMost = 9 * time.Second
+	// VeryLate is how long it can take where a queue in front of the provider keeps it, see World.SetLateAfter.
+	VeryLate = 10 * time.Minute
 )
 
 // operations are the kinds of requests to the provider.
@@ -95,6 +98,12 @@ func (l *line) Do(r *http.Request) (*http.Response, error) {
 	if call.Kind == "upload picture" {
 		l.world.ledger.uploaded(l.account, r, resp)
 	}
+	if slow := l.world.slowness(l.account); slow > 0 {
+		l.world.Advance(min(slow, CallLimit))
+		if slow >= CallLimit {
+			return nil, io.ErrUnexpectedEOF
+		}
+	}
 	call.After = true
 	if changed, err, lost := l.meet(r, call); lost {
 		return changed, err
@@ -134,7 +143,29 @@ type lateRequest struct {
 func (w *World) sendLate(arrives func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.late = append(w.late, lateRequest{w.now.Add(LateAtMost), arrives})
+	w.late = append(w.late, lateRequest{w.now.Add(w.options.LateAfter), arrives})
+	slices.SortStableFunc(w.late, func(a, b lateRequest) int { return a.at.Compare(b.at) })
+}
+
+// SetLateAfter says how long after it was sent a Late request arrives, from now on.
+func (w *World) SetLateAfter(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.options.LateAfter = d
+}
+
+// SetSlow makes each call of an account's provider take so long; after CallLimit its sender gives up, though it has
+// taken effect. 0 makes it quick again.
+func (w *World) SetSlow(account string, d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slow[account] = d
+}
+
+func (w *World) slowness(account string) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.slow[account]
 }
 
 // Advance lets time go by, without a sweep. Late requests arrive meanwhile, and the providers look at the clock.

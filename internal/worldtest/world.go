@@ -62,8 +62,10 @@ type Options struct {
 	Start    time.Time
 	// Pools says how many mobile IDs each part number has, at each account. Part and Part2 have 30.
 	Pools map[string]int
-	// Switches are the provider's, at every account.
+	// Switches are the provider's, at every account, to start with. World.Switch changes them.
 	Switches origosim.Switches
+	// LateAfter is how long after it was sent a Late request arrives: LateAtMost unless SetLateAfter says otherwise.
+	LateAfter time.Duration
 	// Weather decides what becomes of the calls of every process; nil for fine weather.
 	Weather Weather
 	// Deliver is given each callback of the provider; nil for what the deployed functions do with it: refresh the users
@@ -100,7 +102,7 @@ type World struct {
 	now     time.Time
 	ids     int
 	deaf    bool
-	looking int // how many looks of the world itself are under way
+	slow    map[string]time.Duration // by account: how long each call takes
 	faults  []plannedFault
 	late    []lateRequest
 	metrics map[string]int
@@ -112,10 +114,11 @@ type account struct {
 	client *origo.Client
 }
 
-// plannedFault is a fault of the simulator that is still to happen, count times.
+// plannedFault is a fault of the simulator that is still to happen, count times; to the calls about one holder only, if
+// one is given.
 type plannedFault struct {
-	op    string
-	count int
+	op, holder string
+	count      int
 	origosim.Fault
 }
 
@@ -124,11 +127,12 @@ func New(t TB, adjust ...func(*Options)) *World {
 	t.Helper()
 	w := &World{
 		TB: t, Ctx: t.Context(), Store: &memory.Store{}, accounts: map[string]*account{}, metrics: map[string]int{},
-		changed: make(chan struct{}, 1),
-		Portal:  credential.Request{Actor: credential.Actor{Type: credential.ActorPortal, ID: "portal"}},
+		changed: make(chan struct{}, 1), slow: map[string]time.Duration{},
+		Portal: credential.Request{Actor: credential.Actor{Type: credential.ActorPortal, ID: "portal"}},
 		options: Options{
 			Accounts: []string{Account}, Start: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC),
-			Pools: map[string]int{Part: 30, Part2: 30}, Switches: origosim.Switches{CancelFreesID: true},
+			Pools:    map[string]int{Part: 30, Part2: 30},
+			Switches: origosim.Switches{CancelFreesID: true, OnePerPartNumberAndPhone: true}, LateAfter: LateAtMost,
 			Log: slog.NewTextHandler(t.Output(), nil),
 		},
 	}
@@ -141,10 +145,11 @@ func New(t TB, adjust ...func(*Options)) *World {
 	}
 	w.now, w.deaf = w.options.Start, w.options.Deaf
 	w.ledger = newLedger()
-	w.Mailbox = &Mailbox{weather: w.options.Weather}
+	w.Mailbox = &Mailbox{weather: w.options.Weather, now: w.Now}
+	address := &origosim.Address{}
 	w.Store.Fail = func(op string) error { return meetStore(w.options.Weather, op) }
 	for _, name := range w.options.Accounts {
-		w.open(name)
+		w.open(name, address)
 	}
 	w.Sim, w.Client = w.accounts[w.options.Accounts[0]].sim, w.accounts[w.options.Accounts[0]].client
 	w.Service = w.NewProcess()
@@ -152,13 +157,13 @@ func New(t TB, adjust ...func(*Options)) *World {
 }
 
 // open starts the provider of an account.
-func (w *World) open(name string) {
+func (w *World) open(name string, address *origosim.Address) {
 	w.Helper()
 	sim, err := origosim.New(origosim.Options{
 		Account: name, OrganizationID: organization, ClientID: clientID, ClientSecret: clientSecret,
 		ApplicationID: application,
 		Now:           w.Now, Load: func() ([]byte, error) { return nil, nil }, Save: func([]byte) error { return nil },
-		Fault:   w.fault,
+		Fault: w.fault, Address: address,
 		Deliver: func(ctx context.Context, body []byte) error { return w.options.Deliver(ctx, name, body) },
 		Changed: func() {
 			select {
@@ -179,7 +184,7 @@ func (w *World) open(name string) {
 			w.Fatal(err)
 		}
 	}
-	w.accounts[name] = &account{sim: sim, client: w.newClient(name, undisturbed{w, direct{sim.Handler()}})}
+	w.accounts[name] = &account{sim: sim, client: w.newClient(name, undisturbed{direct{sim.Handler()}})}
 	go sim.Run(w.Ctx)
 }
 
@@ -240,6 +245,14 @@ func (w *World) Accounts() []string { return w.options.Accounts }
 
 // SimOf is the provider of an account.
 func (w *World) SimOf(account string) *origosim.Sim { return w.accounts[account].sim }
+
+// Switch changes the switches of the provider, at every account. They stay so until they are changed again.
+func (w *World) Switch(set func(*origosim.Switches)) {
+	w.Helper()
+	for _, name := range w.options.Accounts {
+		w.Must(w.accounts[name].sim.Switch(set))
+	}
+}
 
 // Now is the world's time.
 func (w *World) Now() time.Time {
@@ -310,7 +323,16 @@ func (w *World) Settle() {
 func (w *World) Break(op, kind, when string, count int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.faults = append(w.faults, plannedFault{op, count, origosim.Fault{Kind: kind, When: when, Hold: time.Millisecond}})
+	w.faults = append(w.faults, plannedFault{op, "", count,
+		origosim.Fault{Kind: kind, When: when, Hold: time.Millisecond}})
+}
+
+// BreakFor plans a fault as Break does, for the calls about one holder's user at the provider.
+func (w *World) BreakFor(holderID, op, kind, when string, count int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.faults = append(w.faults, plannedFault{op, holderID, count,
+		origosim.Fault{Kind: kind, When: when, Hold: time.Millisecond}})
 }
 
 // LoseCallbacks makes every callback of the provider get lost from now on.
@@ -320,25 +342,24 @@ func (w *World) LoseCallbacks() {
 	w.deaf = true
 }
 
-// Mend ends every planned fault, lets callbacks arrive (unless the world is deaf) and mails be sent.
+// Mend ends every planned fault, lets callbacks arrive (unless the world is deaf) and mails be sent, and makes every
+// account quick again. Switches stay as they are.
 func (w *World) Mend() {
 	w.mu.Lock()
 	w.faults, w.deaf = nil, w.options.Deaf
+	clear(w.slow)
 	w.mu.Unlock()
-	w.Mailbox.Answer(nil)
+	w.Mailbox.mend()
 }
 
-func (w *World) fault(op string) (origosim.Fault, bool) {
+func (w *World) fault(op, holder string) (origosim.Fault, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if op == "callback" && w.deaf {
 		return origosim.Fault{Kind: "drop"}, true
 	}
-	if op != "callback" && w.looking > 0 {
-		return origosim.Fault{}, false
-	}
 	for i, f := range w.faults {
-		if f.op == op || f.op == "any" && op != "callback" {
+		if (f.op == op || f.op == "any" && op != "callback") && (f.holder == "" || f.holder == holder) {
 			if w.faults[i].count--; w.faults[i].count == 0 {
 				w.faults = slices.Delete(w.faults, i, i+1)
 			}
@@ -348,20 +369,10 @@ func (w *World) fault(op string) (origosim.Fault, bool) {
 	return origosim.Fault{}, false
 }
 
-// undisturbed is the world's own way to a provider, on which no planned fault happens.
-type undisturbed struct {
-	world *World
-	to    direct
-}
+// undisturbed is the world's own way to a provider, on which it is seen as it is.
+type undisturbed struct{ to direct }
 
 // Do implements origo.Doer.
 func (u undisturbed) Do(r *http.Request) (*http.Response, error) {
-	count := func(n int) {
-		u.world.mu.Lock()
-		defer u.world.mu.Unlock()
-		u.world.looking += n
-	}
-	count(1)
-	defer count(-1)
-	return u.to.Do(r)
+	return u.to.Do(r.WithContext(origosim.Undisturbed(r.Context())))
 }

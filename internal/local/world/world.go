@@ -13,6 +13,44 @@
 // and the paths of DESIGN §10 below /phones, /provider, /mail, /clock, /settle and /faults. Mails and events come
 // newest first. A mail's optional invitation is {"status", "mobileId"} of its code at the provider; without it the page
 // offers to redeem every mail's code and lets the answer speak.
+//
+// The weather has no buttons. A phone has the badges of every account; what is below /provider is about the first
+// account, or the one of ?account=, and answers the provider's state:
+//
+//	POST /phones/{id}/redeem {"code"}      also /accept, which fetches nothing yet; 412: the phone has a mobile ID of
+//	                                       this part number
+//	POST /phones/{id}/sync {}              it fetches what was accepted, and gives up what was revoked meanwhile
+//	POST /phones/{id}/fail {}              it cannot store what was accepted
+//	POST /phones/{id}/reinstall {}         the app is new: {"deviceId"} is another container, the old one INACTIVE
+//	POST /phones/{id}/remove {}            the container is removed at the provider
+//	GET  /provider/settings                the positions of all switches, named and explained at origosim.Switches
+//	POST /provider/settings {"<switch>": true}   sets some, at every account unless ?account= names one, and answers
+//	                                       all; 422 for a name or a value there is not. They outlast the run.
+//	POST /provider/reserve {"externalId", "partNumber"}  an administrator invites a user of ours by hand
+//	POST /provider/existing {"externalId", "email", "partNumber", "deviceId"}  a user with another system's live badge
+//	POST /provider/strangers {"users": 2000, "events": 2000}  adds users of other systems; their systems do so many
+//	                                       things with all there are
+//	POST /provider/forbid {"mobileId", "forbidden": true}  revoking and cancelling that one answers 403
+//	POST /provider/unbind {"mobileId"}     its phone drops it, and nothing has revoked it
+//
+// POST /faults has, besides what DESIGN §10 lists:
+//
+//	"holder": "E-1"           of origo: only calls about this holder's user, and callbacks with kind drop
+//	"account": "globex-origo" of origo: only calls of this account
+//	"address": "a@example.com" of ses: only mail to this address
+//	kinds of origo: late      the client hears nothing, and the call is executed holdMs later on the world's clock
+//	                          (ten minutes if 0)
+//	                slow      the answer comes after holdMs
+//	                malformed the JSON of the answer breaks off
+//	                missing   404 without a body
+//	                forbidden 403 that does not speak of a limit
+//	kind of ses:    reject    the mail is refused, and would be again
+//
+// What is to last gets a large count, and ends with DELETE /faults: a mail service that refuses for good is {"service":
+// "ses", "kind": "reject", "count": 1000000}, one whose answers get lost {"service": "ses", "kind": "timeout", "when":
+// "after", "holdMs": 1, "count": 1000000}, a user that cannot be read {"service": "origo", "kind": "missing", "holder":
+// "E-1", "count": 1000000}, a slow account {"service": "origo", "kind": "slow", "account": "globex-origo", "holdMs":
+// 4000, "count": 1000000}.
 package world
 
 import (

@@ -40,7 +40,7 @@ func simulate(t *testing.T, switches origosim.Switches) *simulated {
 		Now:           s.now.Now,
 		Load:          func() ([]byte, error) { return nil, nil },
 		Save:          func([]byte) error { return nil },
-		Fault: func(op string) (origosim.Fault, bool) {
+		Fault: func(op, _ string) (origosim.Fault, bool) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			f, ok := s.faults[op]

@@ -2,6 +2,7 @@ package origosim
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -10,12 +11,28 @@ func (s *Sim) location(resource, id string) string {
 	return baseURL + s.opts.OrganizationID + "/" + resource + "/" + id
 }
 
+// seenBy is a user as a reading shows it, which hides some of what the user has.
+func seenBy(u *user, switches Switches, now time.Time) *user {
+	seen := u.clone()
+	if switches.ListLags {
+		seen.Invitations = slices.DeleteFunc(seen.Invitations,
+			func(inv *invitation) bool { return isYoung(inv.Created, now) })
+		seen.Credentials = slices.DeleteFunc(seen.Credentials,
+			func(c *credential) bool { return isYoung(c.Reserved, now) })
+	}
+	if switches.ReservedNeverListed {
+		seen.Credentials = slices.DeleteFunc(seen.Credentials,
+			func(c *credential) bool { return c.Container == "" || c.Issuing })
+	}
+	return seen
+}
+
 func (s *Sim) userBody(u *user) map[string]any {
 	return map[string]any{
 		"schemas": []string{userSchema},
 		"meta": map[string]any{"resourceType": "PACSUser", "lastModified": u.Updated.Format(time.RFC3339),
-			"location": s.location("users", strconv.FormatInt(u.ID, 10))},
-		"id":         u.ID,
+			"location": s.location("users", u.shownID())},
+		"id":         u.shown(),
 		"externalId": u.ExternalID,
 		"name":       map[string]any{"familyName": u.FamilyName, "givenName": u.GivenName},
 		"emails":     []any{map[string]any{"value": u.Email}},
@@ -29,7 +46,7 @@ func (s *Sim) addNew(st *state, body map[string]any, inv *invitation, c *credent
 	if inv != nil {
 		b := invitationBody(inv)
 		b["meta"] = map[string]any{"resourceType": "UserInvitation", "lastModified": inv.Created.Format(time.RFC3339),
-			"location": s.location("invitation", strconv.FormatInt(inv.ID, 10))}
+			"location": s.location("invitation", inv.shownID())}
 		body[urn+"UserInvitation"] = []any{b}
 		schemas = append(schemas, urn+"UserInvitation")
 	}
@@ -49,7 +66,11 @@ func (s *Sim) fullUserBody(st *state, u *user) map[string]any {
 		invitations = append(invitations, invitationBody(inv))
 	}
 	for _, id := range u.Containers {
-		m := modelOf(id)
+		m := st.modelOf(id)
+		status := "ACTIVE"
+		if slices.Contains(u.Inactive, id) {
+			status = "INACTIVE"
+		}
 		issued := []any{}
 		for _, c := range u.Credentials {
 			if c.Container == id {
@@ -57,7 +78,7 @@ func (s *Sim) fullUserBody(st *state, u *user) map[string]any {
 			}
 		}
 		containers = append(containers,
-			map[string]any{"id": containerID(id), "status": "ACTIVE", "osVersion": m.os, "manufacturer": m.manufacturer,
+			map[string]any{"id": containerID(id), "status": status, "osVersion": m.os, "manufacturer": m.manufacturer,
 				"model": m.name, "applicationVersion": "5.2.0", "bluetoothCapability": "TRUE", "nfcCapability": "TRUE",
 				"hceCapability":    "FALSE",
 				urn + "Credential": issued})
@@ -93,16 +114,19 @@ func containerID(deviceID string) any {
 }
 
 func invitationBody(inv *invitation) map[string]any {
-	return map[string]any{"id": inv.ID, "invitationCode": inv.Code, "status": inv.Status,
+	return map[string]any{"id": inv.shown(), "invitationCode": inv.Code, "status": inv.Status,
 		"createdDate": inv.Created.Format(time.RFC3339), "expirationDate": inv.Expires.Format(time.RFC3339)}
 }
 
 func credentialBody(st *state, c *credential) map[string]any {
 	status := "ISSUE_INITIATED"
-	if c.Container != "" && !c.Issuing {
+	switch {
+	case c.Revoking:
+		status = "REVOKING"
+	case c.Container != "" && !c.Issuing:
 		status = "ISSUED"
 	}
-	return map[string]any{"id": c.ID, "partNumber": c.PartNumber,
+	return map[string]any{"id": c.shown(), "partNumber": c.PartNumber,
 		"partnumberFriendlyName": st.partNumber(c.PartNumber).FriendlyName,
 		"status":                 status, "credentialType": "ICLASSSEOS", "cardNumber": strconv.Itoa(c.Card)}
 }

@@ -52,9 +52,11 @@ func (s *Sim) Run(ctx context.Context) {
 	var senders sync.WaitGroup
 	defer senders.Wait()
 	for ctx.Err() == nil {
+		_ = s.arrive() // what could not be saved is late still
 		due, wait := s.take()
 		for _, c := range due {
-			fault, faulty := s.opts.Fault("callback") // here, so that faults are met in the order of the queue
+			// Here, so that faults are met in the order of the queue.
+			fault, faulty := s.opts.Fault("callback", s.holderOf(c))
 			senders.Go(func() { s.send(ctx, c, fault, faulty) })
 		}
 		var next <-chan time.Time
@@ -67,6 +69,16 @@ func (s *Sim) Run(ctx context.Context) {
 		case <-next:
 		}
 	}
+}
+
+// holderOf is the externalId of the user whose events a callback has first, empty for a user that is gone.
+func (s *Sim) holderOf(c *callback) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u := s.st.user(parseID(fmt.Sprint(c.userID()))); u != nil {
+		return u.ExternalID
+	}
+	return ""
 }
 
 // Settled reports whether no callback is under way or due to be sent.
@@ -115,6 +127,11 @@ func (s *Sim) dueLocked() (due []*callback, wait time.Duration) {
 			wait = left
 		}
 	}
+	if len(s.st.Late) > 0 {
+		if left := max(s.st.Late[0].At.Sub(now), time.Millisecond); wait == 0 || left < wait {
+			wait = left
+		}
+	}
 	return due, wait
 }
 
@@ -155,6 +172,10 @@ func (s *Sim) deliver(ctx context.Context, events []cloudEvent, fault Fault, fau
 	if faulty && fault.Kind == "drop" {
 		return nil
 	}
+	if faulty && fault.Kind == "slow" {
+		wait(ctx, fault.Hold)
+		faulty = false
+	}
 	if faulty && fault.When != "after" {
 		return errors.New("fault before the callback")
 	}
@@ -169,33 +190,33 @@ func (s *Sim) deliver(ctx context.Context, events []cloudEvent, fault Fault, fau
 }
 
 func (s *Sim) userEvent(u *user, status string) cloudEvent {
-	e := s.event("com.origo.mi.user", "user", strconv.FormatInt(u.ID, 10), u, status)
+	e := s.event("com.origo.mi.user", "user", u.shownID(), u, status)
 	e.Data["firstName"], e.Data["lastName"], e.Data["email"], e.Data["externalId"] = u.GivenName, u.FamilyName, u.Email,
 		u.ExternalID
 	return e
 }
 
 func (s *Sim) invitationEvent(u *user, inv *invitation, status string) cloudEvent {
-	e := s.event("com.origo.mi.invitation", "invitation", strconv.FormatInt(inv.ID, 10), u, status)
+	e := s.event("com.origo.mi.invitation", "invitation", inv.shownID(), u, status)
 	e.Data["invitationCode"], e.Data["expirationTime"] = inv.Code, inv.Expires.Format(time.RFC3339)
 	return e
 }
 
 func (s *Sim) endpointEvent(u *user, deviceID, status string) cloudEvent {
 	e := s.event("com.origo.mi.endpoint", "credential-container", deviceID, u, status)
-	e.Data["endpointId"], e.Data["endpointModel"] = deviceID, modelOf(deviceID).name
+	e.Data["endpointId"], e.Data["endpointModel"] = deviceID, s.st.modelOf(deviceID).name
 	return e
 }
 
 func (s *Sim) credentialEvent(u *user, c *credential, status string) cloudEvent {
-	e := s.event("com.origo.mi.credential", "credential", strconv.FormatInt(c.ID, 10), u, status)
-	e.Data["mid"] = strconv.FormatInt(c.ID, 10)
+	e := s.event("com.origo.mi.credential", "credential", c.shownID(), u, status)
+	e.Data["mid"] = c.shownID()
 	return e
 }
 
 // reservedEvent is of the newer family of types, the only one seen to tell of a reservation and to name the card.
 func (s *Sim) reservedEvent(u *user, c *credential) cloudEvent {
-	id := strconv.FormatInt(c.ID, 10)
+	id := c.shownID()
 	e := s.event("origo.credential-management.events.credential", "credential", id, u, "CREDENTIAL_RESERVED")
 	e.DataContentType = "application/json"
 	e.Data["id"] = id
@@ -209,7 +230,7 @@ func (s *Sim) event(kind, resource, id string, u *user, status string) cloudEven
 		Source: s.location(resource, id),
 		DataContentType: "application/vnd.hidglobal.origo.events." + strings.TrimPrefix(kind, "com.origo.mi.") +
 			"-2.0+json",
-		Data: map[string]any{"organization_id": s.opts.OrganizationID, "userId": strconv.FormatInt(u.ID, 10),
+		Data: map[string]any{"organization_id": s.opts.OrganizationID, "userId": u.shownID(),
 			"status": status},
 	}
 }

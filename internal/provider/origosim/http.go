@@ -1,6 +1,7 @@
 package origosim
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -50,11 +51,8 @@ type call struct {
 	body []byte
 }
 
-// id is the number in the path; text that is no number is 0, which is no id.
-func (c call) id(name string) int64 {
-	n, _ := strconv.ParseInt(c.PathValue(name), 10, 64)
-	return n
-}
+// id is the id in the path; text that is none is 0, which no record has.
+func (c call) id(name string) int64 { return parseID(c.PathValue(name)) }
 
 func (c call) decode(v any) error {
 	if c.Header.Get("Content-Type") != mediaType+"+json" {
@@ -107,7 +105,7 @@ func (s *Sim) Handler() http.Handler {
 	return mux
 }
 
-// serve reads the request, checks who asks, plays a planned fault, and writes what do answers.
+// serve reads the request, checks who asks and how often, plays what is to go wrong, and writes what do answers.
 func (s *Sim) serve(op string, authenticated bool, do func(call) (reply, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		// Answering before the client has sent its body cuts connections; and only a body read to its end lets the
@@ -116,23 +114,130 @@ func (s *Sim) serve(op string, authenticated bool, do func(call) (reply, error))
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
+		c := call{r, body}
+		if r.Context().Value(overdue{}) != nil { // its sender was let in long ago, and hears nothing of it
+			_, _ = do(c)
+			return
+		}
+		sw := s.Switches()
+		fails := func(err error) { sw.write(w, op, reply{}, err) }
+		if !isUndisturbed(r.Context()) && !s.opts.Address.take(op, sw, s.opts.Now()) {
+			fails(overLimit())
+			return
+		}
 		if err := s.check(r, authenticated); err != nil {
-			write(w, op, reply{}, err)
+			fails(err)
 			return
 		}
-		fault, faulty := s.opts.Fault(op)
-		if faulty && fault.When != "after" {
-			misbehave(w, r, op, fault)
+		fault, faulty := s.trouble(op, c)
+		if !faulty {
+			rep, err := do(c)
+			sw.write(w, op, rep, err)
 			return
 		}
-		rep, err := do(call{r, body})
-		if faulty {
-			misbehave(w, r, op, fault)
+		isTimeout := fault.Kind == "timeout" && fault.When != "after"
+		switch {
+		case fault.Kind == "late", isTimeout && sw.LateExecution:
+			if err := s.delay(c, fault); err != nil {
+				fails(err)
+				return
+			}
+			fault.Kind = "timeout"
+		case fault.Kind == "slow":
+			wait(r.Context(), fault.Hold)
+			rep, err := do(c)
+			sw.write(w, op, rep, err)
 			return
+		case fault.Kind == Malformed:
+			rep, err := do(c)
+			if rep.body != nil {
+				rep.body = json.RawMessage(`{"schemas": [], "id": `)
+			}
+			sw.write(w, op, rep, err)
+			return
+		case fault.When == "after":
+			_, _ = do(c)
 		}
-		write(w, op, rep, err)
+		sw.misbehave(w, r, op, fault)
 	}
 }
+
+// trouble says what is to go wrong with a call.
+func (s *Sim) trouble(op string, c call) (Fault, bool) {
+	if isUndisturbed(c.Context()) {
+		return Fault{}, false
+	}
+	holder, unwell := s.about(c)
+	if unwell != "" {
+		return Fault{Kind: unwell}, true
+	}
+	return s.opts.Fault(op, holder)
+}
+
+// about says whom a call is about, by externalId, and how that user is unwell.
+func (s *Sim) about(c call) (holder, unwell string) {
+	_, path, _ := strings.Cut(c.URL.Path, "/credential-management/customer/")
+	parts := strings.Split(path, "/")
+	if len(parts) == 2 && parts[1] == "users" {
+		var req userRequest
+		_ = json.Unmarshal(c.body, &req) // decode refuses what is no JSON
+		return req.ExternalID, ""
+	}
+	if len(parts) < 3 {
+		return "", ""
+	}
+	id := parseID(parts[2])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var u *user
+	switch parts[1] {
+	case "users":
+		u = s.st.user(id)
+	case "invitation":
+		u = s.st.invitations.first(id)
+	case "credential":
+		u = s.st.credentials.first(id)
+	}
+	if u == nil {
+		return "", ""
+	}
+	return u.ExternalID, u.Unwell
+}
+
+// wait returns after a while, or when the client has stopped waiting.
+func wait(ctx context.Context, hold time.Duration) {
+	select {
+	case <-time.After(hold):
+	case <-ctx.Done():
+	}
+}
+
+type undisturbed struct{}
+
+// Undisturbed is a context whose requests see the provider as it is: no lag, no partial reading, no unwell user, no
+// planned fault, and they are not counted. It is for looking at the provider from outside of what is simulated.
+func Undisturbed(ctx context.Context) context.Context {
+	return context.WithValue(ctx, undisturbed{}, true)
+}
+
+func isUndisturbed(ctx context.Context) bool { return ctx.Value(undisturbed{}) != nil }
+
+// switchesFor are the switches that decide what a call sees.
+func (s *Sim) switchesFor(c call) Switches {
+	sw := s.Switches()
+	if isUndisturbed(c.Context()) {
+		sw.SearchLags = false
+	}
+	return sw
+}
+
+func overLimit() error { return &refusal{http.StatusForbidden, "", "the rate limit is exceeded"} }
+
+func forbidden() error {
+	return &refusal{http.StatusForbidden, "", "the operation is forbidden for this credential"}
+}
+
+func (c *credential) isForbidden() bool { return c != nil && c.Forbidden }
 
 func (s *Sim) check(r *http.Request, authenticated bool) error {
 	if org := r.PathValue("org"); org != "" && org != s.opts.OrganizationID {
@@ -150,7 +255,7 @@ func (s *Sim) check(r *http.Request, authenticated bool) error {
 	return nil
 }
 
-func misbehave(w http.ResponseWriter, r *http.Request, op string, fault Fault) {
+func (sw Switches) misbehave(w http.ResponseWriter, r *http.Request, op string, fault Fault) {
 	switch fault.Kind {
 	case "timeout":
 		var over <-chan time.Time
@@ -163,18 +268,25 @@ func misbehave(w http.ResponseWriter, r *http.Request, op string, fault Fault) {
 		}
 		panic(http.ErrAbortHandler)
 	case "throttle":
-		write(w, op, reply{}, &refusal{http.StatusForbidden, "", "the rate limit is exceeded"})
+		sw.write(w, op, reply{}, overLimit())
+	case "forbidden":
+		sw.write(w, op, reply{}, forbidden())
+	case Missing:
+		http.Error(w, "404 page not found", http.StatusNotFound)
 	default:
-		write(w, op, reply{}, errors.New("a planned fault"))
+		sw.write(w, op, reply{}, errors.New("a planned fault"))
 	}
 }
 
-func write(w http.ResponseWriter, op string, rep reply, err error) {
+func (sw Switches) write(w http.ResponseWriter, op string, rep reply, err error) {
 	if err != nil {
 		ref := &refusal{http.StatusInternalServerError, "", "internal server error"}
 		errors.As(err, &ref)
-		body := map[string]any{"schemas": []string{errorSchema}, "status": strconv.Itoa(ref.status),
-			"message": ref.message}
+		text := "message"
+		if sw.DetailErrors {
+			text = "detail"
+		}
+		body := map[string]any{"schemas": []string{errorSchema}, "status": strconv.Itoa(ref.status), text: ref.message}
 		if ref.scimType != "" {
 			body["scimType"] = ref.scimType
 		}
@@ -190,6 +302,10 @@ func write(w http.ResponseWriter, op string, rep reply, err error) {
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(rep.status)
+	if raw, spoiled := rep.body.(json.RawMessage); spoiled {
+		_, _ = w.Write(raw) // no encoder would write it
+		return
+	}
 	_ = json.NewEncoder(w).Encode(rep.body) // the client has gone
 }
 

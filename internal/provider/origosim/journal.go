@@ -27,6 +27,12 @@ type entry struct {
 	Tried       []*callback   `json:",omitempty"` // without their events
 	Sent        []int64       `json:",omitempty"` // callbacks that leave the queue
 
+	Switches    json.RawMessage   `json:",omitempty"` // all positions, when any was set
+	Late        []*lateCall       `json:",omitempty"` // new ones
+	Arrived     []int64           `json:",omitempty"` // of those, executed
+	Reinstalled map[string]string `json:",omitempty"` // newly
+	Revoked     []int64           `json:",omitempty"` // newly
+
 	Events []cloudEvent `json:",omitempty"` // for the feed only
 	Queue  []*callback  `json:",omitempty"` // for the queue only
 }
@@ -77,6 +83,19 @@ func (st *state) apply(e *entry) {
 	for _, id := range e.Sent {
 		st.sent(id)
 	}
+	if e.Switches != nil {
+		st.byHand = e.Switches
+	}
+	for _, c := range e.Late {
+		st.enqueue(c)
+	}
+	for _, id := range e.Arrived {
+		st.arrived(id)
+	}
+	maps.Copy(st.Reinstalled, e.Reinstalled)
+	for _, id := range e.Revoked {
+		st.Revoked[id] = true
+	}
 	st.counters = e.Last
 	st.begin()
 }
@@ -87,7 +106,8 @@ const usersPerEntry = 100
 // whole returns the state as journal.
 func (st *state) whole() ([]byte, error) {
 	first := &entry{Last: st.counters, PartNumbers: st.PartNumbers, Events: st.Events, Queue: st.Queue,
-		DeadCodes: slices.Sorted(maps.Keys(st.DeadCodes))}
+		DeadCodes: slices.Sorted(maps.Keys(st.DeadCodes)), Switches: st.byHand, Late: st.Late,
+		Reinstalled: st.Reinstalled, Revoked: slices.Sorted(maps.Keys(st.Revoked))}
 	for _, p := range st.PartNumbers {
 		for i, spent := range p.spent {
 			if spent {

@@ -80,7 +80,7 @@ func (s *Sim) act(st *state, now time.Time, u *user, a userAction) (*invitation,
 		return nil, nil, nil,
 			&refusal{http.StatusBadRequest, "poolExhausted", "no mobile ID is available for this part number"}
 	}
-	c := st.addCredential(u, p, free[0])
+	c := st.addCredential(u, now, p, free[0])
 	inv := st.addInvitation(u, now, c.ID)
 	return inv, c, []cloudEvent{s.invitationEvent(u, inv, "INVITATION_PENDING"), s.reservedEvent(u, c)}, nil
 }
@@ -97,7 +97,7 @@ func (s *Sim) createUser(c call) (rep reply, err error) {
 		return reply{}, invalid("emails, name.familyName and name.givenName are required")
 	}
 	err = s.change(func(st *state, now time.Time) error {
-		if st.userByEmail(req.email()) != nil {
+		if st.userByEmail(req.email()) != nil && !st.Switches.TakenEmailMakesSecondUser {
 			return duplicateEmail()
 		}
 		u := st.addUser(user{ExternalID: req.ExternalID, GivenName: req.Name.GivenName, FamilyName: req.Name.FamilyName,
@@ -158,7 +158,8 @@ func (s *Sim) search(c call) (rep reply, err error) {
 		return reply{}, err
 	}
 	attribute, value, ok := parseFilter(req.Filter)
-	if !ok || attribute == "externalId" && !s.opts.Switches.SearchByExternalID {
+	switches := s.switchesFor(c)
+	if !ok || attribute == "externalId" && !switches.SearchByExternalID {
 		return reply{}, &refusal{http.StatusBadRequest, "invalidFilter", "the filter is not supported"}
 	}
 	err = s.read(func(st *state) {
@@ -168,6 +169,9 @@ func (s *Sim) search(c call) (rep reply, err error) {
 			found = st.emails.all(fold(value))
 		}
 		for _, u := range found {
+			if switches.SearchLags && isYoung(u.Created, s.opts.Now()) {
+				continue
+			}
 			body := s.userBody(u)
 			hits = append(hits, map[string]any{"meta": body["meta"], "name": body["name"], "emails": body["emails"]})
 		}
@@ -187,13 +191,22 @@ func parseFilter(filter string) (attribute, value string, ok bool) {
 }
 
 func (s *Sim) getUser(c call) (rep reply, err error) {
-	found := notFound("user")
-	err = s.read(func(st *state) {
-		if u := st.user(c.id("id")); u != nil {
-			rep, found = reply{http.StatusOK, s.fullUserBody(st, u)}, nil
+	err = s.change(func(st *state, now time.Time) error {
+		u := st.user(c.id("id"))
+		if u == nil {
+			return notFound("user")
 		}
+		seen := seenBy(u, st.Switches, now)
+		if isUndisturbed(c.Context()) {
+			seen = u
+		} else if u.Partial && len(seen.Credentials) > 0 {
+			seen.Credentials = seen.Credentials[:len(seen.Credentials)-1]
+			st.edit(u, func() { u.Partial = false })
+		}
+		rep = reply{http.StatusOK, s.fullUserBody(st, seen)}
+		return nil
 	})
-	return rep, errors.Join(err, found)
+	return rep, err
 }
 
 func (s *Sim) putUser(c call) (rep reply, err error) {
@@ -213,7 +226,7 @@ func (s *Sim) putUser(c call) (rep reply, err error) {
 			u.FamilyName = cmp.Or(req.Name.FamilyName, u.FamilyName)
 			u.ExternalID = cmp.Or(req.ExternalID, u.ExternalID)
 		})
-		return reply{http.StatusOK, s.fullUserBody(st, u)}, nil
+		return reply{http.StatusOK, s.fullUserBody(st, seenBy(u, st.Switches, s.opts.Now()))}, nil
 	})
 }
 
@@ -254,10 +267,12 @@ func (s *Sim) deleteInvitation(c call) (reply, error) {
 		switch {
 		case inv == nil:
 			return notFound("invitation")
+		case u.credential(inv.Credential).isForbidden():
+			return forbidden()
 		case inv.Status == pending:
 			s.cancelInvitation(st, now, u, inv)
 			return nil
-		case inv.Status == acknowledged && s.opts.Switches.CancelAcceptedAnswers2xx:
+		case inv.Status == acknowledged && st.Switches.CancelAcceptedAnswers2xx:
 			return nil
 		}
 		return &refusal{http.StatusConflict, "invalidStatus", "the invitation is not pending"}
@@ -269,8 +284,13 @@ func (s *Sim) deleteCredential(c call) (reply, error) {
 	err := s.change(func(st *state, now time.Time) error {
 		u := st.credentials.first(c.id("id"))
 		cred := u.credential(c.id("id"))
-		if cred == nil {
+		switch again := cred != nil && cred.Revoking || cred == nil && st.Revoked[c.id("id")]; {
+		case again && st.Switches.SecondRevoke412:
+			return &refusal{http.StatusPreconditionFailed, "", "revoking this credential is already under way"}
+		case cred == nil:
 			return notFound("credential")
+		case cred.isForbidden():
+			return forbidden()
 		}
 		s.revokeCredential(st, now, u, cred)
 		return nil
@@ -311,8 +331,8 @@ func (s *Sim) postPhoto(c call) (reply, error) {
 	}
 	return s.changeUser(c, []string{"USER_UPDATED"}, func(st *state, u *user) (reply, error) {
 		st.LastPhoto++
-		st.edit(u, func() { u.Photo = &photo{ID: st.LastPhoto} })
-		return reply{http.StatusCreated, map[string]any{"id": u.Photo.ID, "status": "PENDING"}}, nil
+		st.edit(u, func() { u.Photo = &photo{ID: st.LastPhoto, GUID: st.Switches.GUIDs} })
+		return reply{http.StatusCreated, map[string]any{"id": u.Photo.shown(), "status": "PENDING"}}, nil
 	})
 }
 
@@ -331,7 +351,7 @@ func (s *Sim) approvePhoto(c call) (reply, error) {
 			return reply{}, notFound("photo")
 		}
 		st.edit(u, func() { u.Photo.Approved = req.Status == "APPROVE" })
-		return reply{http.StatusOK, map[string]any{"id": u.Photo.ID, "status": req.Status + "D"}}, nil
+		return reply{http.StatusOK, map[string]any{"id": u.Photo.shown(), "status": req.Status + "D"}}, nil
 	})
 }
 

@@ -1,6 +1,7 @@
 package origosim
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -22,10 +23,11 @@ type batch struct {
 // batches that hold what it has seen, so that no answer tells of what a kill could undo. When saving fails, the state
 // is read again from the journal, and all who wait for a lost batch are told.
 type saver struct {
-	load    func() ([]byte, error)
-	save    func([]byte) error // nil: nothing is kept
-	replace func([]byte) error // nil: never written anew
-	account string             // for error texts
+	load     func() ([]byte, error)
+	save     func([]byte) error // nil: nothing is kept
+	replace  func([]byte) error // nil: never written anew
+	account  string             // for error texts
+	defaults Switches           // positions of the switches that were never set
 
 	writing sync.Mutex // one batch at a time; taken before mu
 	size    int        // of the journal as it was last written anew
@@ -58,6 +60,12 @@ func (s *saver) open() error {
 	if len(journal) > 0 && s.replace != nil {
 		if err := s.compact(st); err != nil && torn {
 			return err
+		}
+	}
+	st.Switches = s.defaults
+	if st.byHand != nil { // a switch that was unknown when the others were set keeps its default
+		if err := json.Unmarshal(st.byHand, &st.Switches); err != nil {
+			return s.wrap("load", err)
 		}
 	}
 	s.st, s.next, s.broken = st, nil, nil

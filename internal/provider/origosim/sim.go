@@ -10,7 +10,8 @@
 //   - the text and scimType of refusals other than "uniqueness", and their status codes (an exhausted pool is 400
 //     "poolExhausted", ending an invitation that is not pending is 409 "invalidStatus");
 //   - the reading of events, GET /events, described at [Sim.Handler];
-//   - the retries of a callback that was refused, and that everything at HID happens without delay;
+//   - the retries of a callback that was refused, and that everything at HID happens without delay unless a switch or a
+//     fault says otherwise;
 //   - the points that HID leaves open and clients disagree on, which are [Switches].
 //
 // Two traits that surprise are HID's own, as far as its clients show: a search hit names its user only by
@@ -49,35 +50,40 @@ type Options struct {
 	Replace func(journal []byte) error
 	// Fault consumes one planned fault for the operation: token, search, read, reserve, update, cancel, revoke, photo,
 	// stock, feed, or callback. "update" (PUT of a user) is no operation a fault can name, so it meets only those that
-	// name none.
-	Fault func(op string) (Fault, bool)
+	// name none. holder is the externalId of the user whom the call is about (also of the one that a call would create,
+	// and of the one whose records a call cancels or revokes); empty when it is about no user, or an unknown one.
+	Fault func(op, holder string) (Fault, bool)
 	// Deliver posts one batch of CloudEvents (application/cloudevents-batch+json) to mobilecred's webhook, with its
 	// secret header. An error asks for another try later.
 	Deliver func(ctx context.Context, body []byte) error
 	// Changed is called after every change of the state and after every attempt to deliver a callback, without locks
 	// held: what [Sim.Settled] says may be another then.
 	Changed func()
+	// Address counts the calls that come from where mobilecred is. Accounts that are called from one address share one;
+	// without it this simulator has one of its own.
+	Address *Address
 
+	// Switches are the positions to start with. Those that were set while the simulator ran are in the journal, and
+	// come first.
 	Switches Switches
-}
-
-// Switches are the points that HID leaves open.
-type Switches struct {
-	CancelFreesID            bool // cancelling an invitation returns its reserved mobile ID to the pool
-	CancelAcceptedAnswers2xx bool // cancelling an acknowledged invitation answers 204 and does nothing, instead of 409
-	SearchByExternalID       bool // users/.search understands externalId eq "…"
-	OnePerPartNumberAndPhone bool // a phone refuses a second mobile ID of one part number
 }
 
 // Fault is one planned misbehaviour. Kind is one of
 //
-//	error     500
-//	throttle  403, which is HID's answer over its rate limit
-//	timeout   nothing for Hold (for as long as the client waits if 0), then the connection is cut
-//	drop      of a callback only: it is not sent, and only the events API still has it
+//	error      500
+//	throttle   403, which is HID's answer over its rate limit
+//	forbidden  403 that does not speak of a limit
+//	missing    404 without a body, as a gateway in front of HID answers
+//	timeout    nothing for Hold (for as long as the client waits if 0), then the connection is cut
+//	late       nothing for as long as the client waits; the request takes effect Hold later on the world's clock
+//	           (LateAfter if 0)
+//	slow       the answer comes after Hold
+//	malformed  what was asked happens, and the JSON of the answer breaks off
+//	drop       of a callback only: it is not sent, and only the events API still has it
 //
-// With When "after" the effect happens, durably, and only the answer is lost; otherwise nothing happens. A callback
-// with a fault other than drop counts as refused and is sent again; "after" makes it arrive twice.
+// With When "after" the effect happens, durably, and only the answer is lost; otherwise nothing happens. When means
+// nothing to the last four. A callback with a fault other than drop or slow counts as refused and is sent again;
+// "after" makes it arrive twice.
 type Fault struct {
 	Kind string
 	When string
@@ -90,12 +96,16 @@ type SeedPartNumber struct {
 	First, Count                                   int
 }
 
-// What [Sim.Redeem], [Sim.Decline], [Sim.Cancel], [Sim.Revoke] and [Sim.Reassign] refuse.
+// What phones, administrators and the methods that make weather are refused with.
 var (
 	ErrUnknownCode     = errors.New("no such invitation code")
 	ErrDead            = errors.New("the invitation is declined, cancelled, expired or has lost its mobile ID")
 	ErrTaken           = errors.New("the invitation has been redeemed already")
 	ErrUnknownMobileID = errors.New("no such mobile ID, or no user has it")
+	ErrUnknownUser     = errors.New("no such user")
+	ErrNoneLeft        = errors.New("no mobile ID is left of this part number")
+	// ErrDelivered is an ErrTaken: the code is good, and the phone has a mobile ID of its part number.
+	ErrDelivered = fmt.Errorf("%w: this credential is already delivered to this credentialcontainer", ErrTaken)
 )
 
 // Sim is the provider. Its methods may be called concurrently.
@@ -109,7 +119,11 @@ type Sim struct {
 // New loads the provider's state, or starts with an empty one.
 func New(opts Options) (*Sim, error) {
 	s := &Sim{opts: opts, wake: make(chan struct{}, 1), sending: map[int64]bool{},
-		saver: saver{load: opts.Load, save: opts.Save, replace: opts.Replace, account: opts.Account}}
+		saver: saver{load: opts.Load, save: opts.Save, replace: opts.Replace, account: opts.Account,
+			defaults: opts.Switches}}
+	if s.opts.Address == nil {
+		s.opts.Address = &Address{}
+	}
 	if err := s.open(); err != nil {
 		return nil, err
 	}
@@ -126,15 +140,18 @@ func (s *Sim) Seed(parts ...SeedPartNumber) error {
 	})
 }
 
-// Tick expires every invitation whose time has come and looks at the queue of callbacks again. Call it after the
-// clock has jumped; requests and phones see expired invitations as such without it.
+// Tick expires every invitation whose time has come, executes the requests that were late, and looks at the queue of
+// callbacks again. Call it after the clock has jumped; requests and phones see expired invitations as such without it.
 func (s *Sim) Tick() error {
 	defer s.poke()
-	return s.change(func(*state, time.Time) error { return nil })
+	if err := s.change(func(*state, time.Time) error { return nil }); err != nil {
+		return err
+	}
+	return s.arrive()
 }
 
 // Redeem enters an invitation code in the app on a phone: the invitation is acknowledged and its mobile ID issued to
-// the phone, for ever spent. It fails with [ErrUnknownCode], [ErrDead] or [ErrTaken].
+// the phone, for ever spent. It fails with [ErrUnknownCode], [ErrDead] or [ErrTaken]; [ErrDelivered] is an ErrTaken.
 func (s *Sim) Redeem(deviceID, code string) error { return s.accept(deviceID, code, false) }
 
 // Accept enters an invitation code into the app on a phone that cannot fetch the credential yet: minutes can lie
@@ -148,8 +165,9 @@ func (s *Sim) accept(deviceID, code string, later bool) error {
 			return err
 		}
 		c := u.credential(inv.Credential)
-		if c != nil && s.opts.Switches.OnePerPartNumberAndPhone && st.holds(deviceID, c.PartNumber) {
-			return fmt.Errorf("%w: the phone has a mobile ID of this part number", ErrTaken)
+		deviceID := st.app(deviceID)
+		if c != nil && st.Switches.OnePerPartNumberAndPhone && st.holds(deviceID, c.PartNumber) {
+			return ErrDelivered
 		}
 		st.edit(u, func() {
 			inv.Status = acknowledged
@@ -173,9 +191,14 @@ func (s *Sim) accept(deviceID, code string, later bool) error {
 	})
 }
 
-// Sync is the phone fetching what was accepted on it and has not been issued.
+// Sync is the phone fetching what was accepted on it and has not been issued, and giving up what was revoked while it
+// was away.
 func (s *Sim) Sync(deviceID string) error {
 	return s.change(func(st *state, now time.Time) error {
+		deviceID := st.app(deviceID)
+		for _, u := range st.phones.all(deviceID) {
+			s.finishRevoking(st, now, u, func(c *credential) bool { return c.Container == deviceID })
+		}
 		if events := s.issue(st, deviceID); len(events) > 0 {
 			st.emit(now, events...)
 		}
@@ -187,7 +210,12 @@ func (s *Sim) issue(st *state, deviceID string) (events []cloudEvent) {
 	for _, u := range st.phones.all(deviceID) {
 		for _, c := range u.Credentials {
 			if c.Container == deviceID && c.Issuing {
-				st.edit(u, func() { c.Issuing = false })
+				st.edit(u, func() {
+					c.Issuing = false
+					if st.Switches.NewReferenceOnIssue {
+						st.renumber(u, c)
+					}
+				})
 				events = append(events, s.credentialEvent(u, c, "CREDENTIAL_ISSUED"))
 			}
 		}
@@ -201,7 +229,9 @@ func (s *Sim) Remove(deviceID string) error {
 	return s.change(func(st *state, now time.Time) error {
 		for _, u := range st.phones.all(deviceID) {
 			st.edit(u, func() {
-				u.Containers = slices.DeleteFunc(u.Containers, func(id string) bool { return id == deviceID })
+				is := func(id string) bool { return id == deviceID }
+				u.Containers = slices.DeleteFunc(u.Containers, is)
+				u.Inactive = slices.DeleteFunc(u.Inactive, is)
 				u.Credentials = slices.DeleteFunc(u.Credentials,
 					func(c *credential) bool { return c.Container == deviceID })
 			})
@@ -270,7 +300,7 @@ func (s *Sim) Reassign(mobileID, externalID string) error {
 			u = st.inventUser(externalID, now)
 			events = append(events, s.userEvent(u, "USER_CREATED"))
 		}
-		c := st.addCredential(u, part, card)
+		c := st.addCredential(u, now, part, card)
 		inv := st.addInvitation(u, now, c.ID)
 		st.emit(now, append(events, s.invitationEvent(u, inv, "INVITATION_PENDING"), s.reservedEvent(u, c))...)
 		return nil
@@ -348,15 +378,28 @@ func (s *Sim) poke() {
 // cancelInvitation is what ending a pending invitation does, for the holder, an administrator and the API alike.
 func (s *Sim) cancelInvitation(st *state, now time.Time, u *user, inv *invitation) {
 	st.edit(u, func() { inv.Status = cancelled })
-	if s.opts.Switches.CancelFreesID {
+	if st.Switches.CancelFreesID {
 		st.removeCredentials(u, func(c *credential) bool { return c.ID == inv.Credential })
 	}
 	st.emit(now, s.invitationEvent(u, inv, "INVITATION_CANCEL_INITIATED"),
 		s.invitationEvent(u, inv, "INVITATION_CANCELLED"))
 }
 
+// revokeCredential begins to revoke a credential, and ends it, unless it is on a phone that is away.
 func (s *Sim) revokeCredential(st *state, now time.Time, u *user, c *credential) {
+	if !st.Switches.OfflinePhonesKeepRevoking || c.Container == "" || c.Issuing {
+		s.endCredential(st, now, u, c)
+	} else if !c.Revoking {
+		st.edit(u, func() { c.Revoking = true })
+		st.emit(now, s.credentialEvent(u, c, "CREDENTIAL_REVOKING"))
+	}
+}
+
+func (s *Sim) endCredential(st *state, now time.Time, u *user, c *credential) {
 	st.removeCredentials(u, func(x *credential) bool { return x == c })
+	if st.Switches.SecondRevoke412 {
+		st.remember(c.ID)
+	}
 	st.emit(now, s.credentialEvent(u, c, "CREDENTIAL_REVOKED"))
 }
 

@@ -3,6 +3,8 @@ package origosim
 import (
 	"cmp"
 	"crypto/rand"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"math/big"
 	"slices"
@@ -24,10 +26,13 @@ const (
 const invitationLife = 7 * 24 * time.Hour
 
 // feedLength is how many events the events API remembers.
-const feedLength = 2000
+const feedLength = 10_000
 
 // counters are the last numbers given out.
-type counters struct{ LastUser, LastInvitation, LastCredential, LastPhoto, LastCallback int64 }
+type counters struct {
+	LastUser, LastInvitation, LastCredential, LastPhoto, LastCallback int64
+	LastStranger, LastLate                                            int64 `json:",omitempty"`
+}
 
 // state is everything the provider knows. It is changed by its methods only: they keep the indexes right, note what the
 // journal has to be told (noted), and how to take the change back (undo).
@@ -39,6 +44,14 @@ type state struct {
 	DeadCodes   map[string]bool // invitation codes of deleted users
 	Events      []cloudEvent    // oldest first
 	Queue       []*callback     // in the order of sending
+	Late        []*lateCall     // requests that are executed later, the first one first
+	// Reinstalled names the container that has taken the place of another, see Sim.Reinstall.
+	Reinstalled map[string]string
+	// Revoked are the ids of credentials that are gone and answer 412 to another revoke.
+	Revoked map[int64]bool
+	// Switches are the positions now; byHand is what was set, as the journal has it, nil if nothing was.
+	Switches Switches
+	byHand   json.RawMessage
 
 	users       map[int64]*user
 	emails      index[string] // by folded address
@@ -66,6 +79,11 @@ type noted struct {
 	emitted     []*callback
 	tried       []*callback
 	sent        []int64
+	switches    json.RawMessage
+	late        []*lateCall
+	arrived     []int64
+	reinstalled map[string]string
+	revoked     []int64
 }
 
 type user struct {
@@ -76,11 +94,17 @@ type user struct {
 	Invitations                              []*invitation `json:",omitempty"`
 	Credentials                              []*credential `json:",omitempty"`
 	Containers                               []string      `json:",omitempty"` // phone ids, as they came
+	Inactive                                 []string      `json:",omitempty"` // those of them that are no more in use
+	Created                                  time.Time     `json:",omitzero"`
+	GUID                                     bool          `json:",omitempty"` // its id is shown as one
+	Unwell                                   string        `json:",omitempty"` // see Sim.MakeUnwell
+	Partial                                  bool          `json:",omitempty"` // the next reading is to be
 }
 
 type photo struct {
 	ID       int64
 	Approved bool
+	GUID     bool `json:",omitempty"`
 }
 
 type invitation struct {
@@ -89,6 +113,7 @@ type invitation struct {
 	Created, Expires time.Time
 	// Credential is the reserved credential, 0 if none was asked for. It may be gone: freed, revoked, or reassigned.
 	Credential int64
+	GUID       bool `json:",omitempty"`
 }
 
 // credential is one mobile ID in one user's hands: reserved, or issued when Container names a phone; while Issuing it
@@ -97,8 +122,12 @@ type credential struct {
 	ID         int64
 	PartNumber string
 	Card       int
-	Container  string `json:",omitempty"`
-	Issuing    bool   `json:",omitempty"`
+	Container  string    `json:",omitempty"`
+	Issuing    bool      `json:",omitempty"`
+	Reserved   time.Time `json:",omitzero"`
+	Revoking   bool      `json:",omitempty"` // on a phone that is away
+	Forbidden  bool      `json:",omitempty"` // see Sim.Forbid
+	GUID       bool      `json:",omitempty"`
 }
 
 type partNumber struct {
@@ -155,7 +184,7 @@ func newState() *state {
 		counters:  counters{LastUser: 103366, LastInvitation: 16247462, LastCredential: 887000, LastPhoto: 7000},
 		DeadCodes: map[string]bool{}, users: map[int64]*user{}, emails: index[string]{}, externalIDs: index[string]{},
 		codes: index[string]{}, invitations: index[int64]{}, credentials: index[int64]{}, mobileIDs: index[string]{},
-		phones: index[string]{},
+		phones: index[string]{}, Reinstalled: map[string]string{}, Revoked: map[int64]bool{},
 	}
 }
 
@@ -222,8 +251,12 @@ func (st *state) noteUser(id int64) {
 // begin starts a change; rollback takes it back.
 func (st *state) begin() {
 	st.noted, st.undo = noted{}, nil
-	last, events, queue := st.counters, st.Events, st.Queue
-	st.undo = append(st.undo, func() { st.counters, st.Events, st.Queue = last, events, queue })
+	last, events, queue, late := st.counters, st.Events, st.Queue, st.Late
+	switches, byHand := st.Switches, st.byHand
+	st.undo = append(st.undo, func() {
+		st.counters, st.Events, st.Queue, st.Late = last, events, queue, late
+		st.Switches, st.byHand = switches, byHand
+	})
 }
 
 func (st *state) rollback() {
@@ -245,7 +278,7 @@ func (u *user) clone() *user {
 	for i, cred := range c.Credentials {
 		c.Credentials[i] = new(*cred)
 	}
-	c.Containers = slices.Clone(u.Containers)
+	c.Containers, c.Inactive = slices.Clone(u.Containers), slices.Clone(u.Inactive)
 	return &c
 }
 
@@ -331,7 +364,8 @@ func (st *state) userByExternalID(id string) *user { return st.externalIDs.first
 
 func (st *state) addUser(u user, now time.Time) *user {
 	st.LastUser++
-	u.ID, u.Updated = st.LastUser, now
+	u.ID, u.Updated, u.Created = st.LastUser, now, now
+	u.GUID, u.Partial = st.Switches.GUIDs, st.Switches.PartialReadOnce
 	st.Users = append(st.Users, &u)
 	st.enter(&u)
 	st.noteUser(u.ID)
@@ -374,9 +408,10 @@ func (st *state) place(id int64) (int, bool) {
 	return slices.BinarySearchFunc(st.Users, id, func(u *user, id int64) int { return cmp.Compare(u.ID, id) })
 }
 
-func (st *state) addCredential(u *user, p *partNumber, card int) *credential {
+func (st *state) addCredential(u *user, now time.Time, p *partNumber, card int) *credential {
 	st.LastCredential++
-	c := &credential{ID: st.LastCredential, PartNumber: p.PartNumber, Card: card}
+	c := &credential{ID: st.LastCredential, PartNumber: p.PartNumber, Card: card, Reserved: now.Truncate(time.Second),
+		GUID: st.Switches.GUIDs}
 	st.edit(u, func() { u.Credentials = append(u.Credentials, c) })
 	return c
 }
@@ -385,7 +420,7 @@ func (st *state) addInvitation(u *user, now time.Time, credential int64) *invita
 	st.LastInvitation++
 	created := now.Truncate(time.Second) // as the interface shows it
 	inv := &invitation{ID: st.LastInvitation, Code: newCode(), Status: pending, Created: created,
-		Expires: created.Add(invitationLife), Credential: credential}
+		Expires: created.Add(invitationLife), Credential: credential, GUID: st.Switches.GUIDs}
 	st.edit(u, func() { u.Invitations = append(u.Invitations, inv) })
 	return inv
 }
@@ -519,22 +554,132 @@ func (st *state) tried(id int64, tries int, notBefore time.Time) {
 	st.noted.tried = append(st.noted.tried, &callback{ID: id, Tries: tries, NotBefore: notBefore})
 }
 
+// renumber gives a credential another id. It is to be called within an edit of its user.
+func (st *state) renumber(u *user, c *credential) {
+	old := c.ID
+	st.LastCredential++
+	c.ID, c.GUID = st.LastCredential, st.Switches.GUIDs
+	for _, inv := range u.Invitations {
+		if inv.Credential == old {
+			inv.Credential = c.ID
+		}
+	}
+}
+
+// remember notes that a credential was revoked.
+func (st *state) remember(id int64) {
+	if st.Revoked[id] {
+		return
+	}
+	st.Revoked[id] = true
+	st.noted.revoked = append(st.noted.revoked, id)
+	st.undo = append(st.undo, func() { delete(st.Revoked, id) })
+}
+
+// app is the container that is in use on the phone which a container's id stands for.
+func (st *state) app(deviceID string) string {
+	for st.Reinstalled[deviceID] != "" {
+		deviceID = st.Reinstalled[deviceID]
+	}
+	return deviceID
+}
+
+func (st *state) reinstall(old, successor string) {
+	st.Reinstalled[old] = successor
+	if st.noted.reinstalled == nil {
+		st.noted.reinstalled = map[string]string{}
+	}
+	st.noted.reinstalled[old] = successor
+	st.undo = append(st.undo, func() { delete(st.Reinstalled, old) })
+}
+
+// successor is the id of the container after another on one phone; HID's are numbers.
+func successor(deviceID string) string {
+	if n, err := strconv.ParseInt(deviceID, 10, 64); err == nil {
+		return strconv.FormatInt(n+1_000_000, 10)
+	}
+	base, number, found := strings.Cut(deviceID, "_")
+	n, _ := strconv.Atoi(number)
+	if !found || n == 0 {
+		base, n = deviceID, 1
+	}
+	return base + "_" + strconv.Itoa(n+1)
+}
+
+// delay adds a request that is executed later.
+func (st *state) delay(c *lateCall) {
+	st.LastLate++
+	c.ID = st.LastLate
+	st.enqueue(c)
+	st.noted.late = append(st.noted.late, c)
+}
+
+func (st *state) enqueue(c *lateCall) {
+	st.Late = append(slices.Clone(st.Late), c)
+	slices.SortStableFunc(st.Late, func(a, b *lateCall) int { return a.At.Compare(b.At) })
+}
+
+// arrived takes a request that was late out of those to be executed.
+func (st *state) arrived(id int64) {
+	st.Late = slices.DeleteFunc(slices.Clone(st.Late), func(c *lateCall) bool { return c.ID == id })
+	st.noted.arrived = append(st.noted.arrived, id)
+}
+
 // change returns what the journal has to be told of the change under way, nil if nothing.
 func (st *state) change() *entry {
 	n := &st.noted
 	e := &entry{Last: st.counters, PartNumbers: n.partNumbers, Spent: n.spent, DeadCodes: n.deadCodes,
 		Emitted: n.emitted,
-		Tried:   n.tried, Sent: n.sent, Gone: slices.Sorted(maps.Keys(n.gone))}
+		Tried:   n.tried, Sent: n.sent, Gone: slices.Sorted(maps.Keys(n.gone)),
+		Switches: n.switches, Late: n.late, Arrived: n.arrived, Reinstalled: n.reinstalled, Revoked: n.revoked}
 	for _, id := range slices.Sorted(maps.Keys(n.users)) {
 		if u := st.users[id]; u != nil {
 			e.Users = append(e.Users, u)
 		}
 	}
 	if len(e.PartNumbers)+len(e.Spent)+len(e.DeadCodes)+len(e.Emitted)+len(e.Tried)+len(e.Sent)+len(e.Gone)+
-		len(e.Users) == 0 {
+		len(e.Users)+len(e.Switches)+len(e.Late)+len(e.Arrived)+len(e.Reinstalled)+len(e.Revoked) == 0 {
 		return nil
 	}
 	return e
+}
+
+// Ids are numbers. A record that was made while HID's are GUIDs shows its own in that form, which holds the number, so
+// that either form finds it.
+const (
+	userGUID       = "8d0c5ae2-51b7-4f6e-9a3c-"
+	invitationGUID = "3f92b1d4-0c66-4a58-8e17-"
+	credentialGUID = "c57e8a90-7d21-4b3f-b6d5-"
+	photoGUID      = "e1460f3b-92aa-4d7c-a8f4-"
+)
+
+// shown is an id as the interface has it: a number, or a text.
+func shown(id int64, guid bool, prefix string) any {
+	if guid {
+		return fmt.Sprintf("%s%012x", prefix, id)
+	}
+	return id
+}
+
+func (u *user) shown() any         { return shown(u.ID, u.GUID, userGUID) }
+func (inv *invitation) shown() any { return shown(inv.ID, inv.GUID, invitationGUID) }
+func (c *credential) shown() any   { return shown(c.ID, c.GUID, credentialGUID) }
+func (p *photo) shown() any        { return shown(p.ID, p.GUID, photoGUID) }
+
+func (u *user) shownID() string         { return fmt.Sprint(u.shown()) }
+func (inv *invitation) shownID() string { return fmt.Sprint(inv.shown()) }
+func (c *credential) shownID() string   { return fmt.Sprint(c.shown()) }
+
+// parseID is the number of an id in either form, 0, which is no id, for any other text.
+func parseID(text string) int64 {
+	base := 10
+	for _, prefix := range []string{userGUID, invitationGUID, credentialGUID, photoGUID} {
+		if rest, ok := strings.CutPrefix(text, prefix); ok {
+			text, base = rest, 16
+		}
+	}
+	n, _ := strconv.ParseInt(text, base, 64)
+	return n
 }
 
 func (u *user) hasPicture() bool { return u.Photo != nil && u.Photo.Approved }

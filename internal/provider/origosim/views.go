@@ -3,7 +3,6 @@ package origosim
 import (
 	"maps"
 	"slices"
-	"strconv"
 )
 
 // State is what an administrator sees in the provider's own portal; its JSON is that of the world's GET /provider.
@@ -60,7 +59,7 @@ func (s *Sim) State() (view State) {
 func (st *state) view() State {
 	view := State{Users: make([]UserState, 0, len(st.Users)), PartNumbers: []PartNumberState{}}
 	for _, u := range st.Users {
-		us := UserState{ID: strconv.FormatInt(u.ID, 10), ExternalID: u.ExternalID, Email: u.Email,
+		us := UserState{ID: u.shownID(), ExternalID: u.ExternalID, Email: u.Email,
 			Invitations: []InvitationState{}}
 		for _, inv := range u.Invitations {
 			us.Invitations = append(us.Invitations, u.view(inv))
@@ -107,7 +106,7 @@ func (s *Sim) Invitation(code string) (view InvitationState, found bool) {
 }
 
 func (u *user) view(inv *invitation) InvitationState {
-	view := InvitationState{ID: strconv.FormatInt(inv.ID, 10), Status: inv.Status}
+	view := InvitationState{ID: inv.shownID(), Status: inv.Status}
 	if c := u.credential(inv.Credential); c != nil {
 		view.MobileID = new(c.mobileID())
 	}
@@ -116,7 +115,10 @@ func (u *user) view(inv *invitation) InvitationState {
 
 // Phone returns one phone; one that never redeemed a code has no badges.
 func (s *Sim) Phone(deviceID string) (phone Phone) {
-	s.look(func(st *state) { phone = st.phone(deviceID) })
+	s.look(func(st *state) {
+		phone = st.phone(st.app(deviceID))
+		phone.DeviceID = deviceID
+	})
 	return phone
 }
 
@@ -125,7 +127,9 @@ func (s *Sim) Phones() (phones []Phone) {
 	s.look(func(st *state) {
 		phones = []Phone{}
 		for _, id := range slices.Sorted(maps.Keys(st.phones)) {
-			phones = append(phones, st.phone(id))
+			if st.app(id) == id {
+				phones = append(phones, st.phone(id))
+			}
 		}
 	})
 	return phones
@@ -135,7 +139,7 @@ func (st *state) phone(deviceID string) Phone {
 	phone := Phone{DeviceID: deviceID, Badges: []Badge{}}
 	for _, u := range st.phones.all(deviceID) {
 		for _, c := range u.Credentials {
-			if c.Container == deviceID && !c.Issuing {
+			if c.Container == deviceID && !c.Issuing && !slices.Contains(u.Inactive, deviceID) {
 				phone.Badges = append(phone.Badges,
 					Badge{MobileID: c.mobileID(), HolderName: u.GivenName + " " + u.FamilyName,
 						HasPicture: u.hasPicture(), Profile: st.partNumber(c.PartNumber).FriendlyName})
@@ -146,6 +150,16 @@ func (st *state) phone(deviceID string) Phone {
 }
 
 type model struct{ name, manufacturer, os string }
+
+// modelOf is the model of the phone that a container is on.
+func (st *state) modelOf(container string) model {
+	for old, successor := range st.Reinstalled {
+		if successor == container {
+			return st.modelOf(old)
+		}
+	}
+	return modelOf(container)
+}
 
 // modelOf gives every phone a model of its own accord, the same one each time.
 func modelOf(deviceID string) model {

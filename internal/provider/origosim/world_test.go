@@ -31,7 +31,7 @@ type world struct {
 	offset    time.Duration
 	disk      []byte
 	saveErr   error
-	faults    map[string][]Fault
+	faults    map[string][]Fault // by operation, or by operation and holder
 	delivered [][]cloudEvent
 	refuse    int // how many callbacks the webhook still refuses
 	token     string
@@ -71,9 +71,12 @@ func (w *world) restart(switches ...func(*Switches)) {
 			}
 			return w.saveErr
 		},
-		Fault: func(op string) (Fault, bool) {
+		Fault: func(op, holder string) (Fault, bool) {
 			w.around.Lock()
 			defer w.around.Unlock()
+			if len(w.faults[op+" "+holder]) > 0 {
+				op += " " + holder
+			}
 			if len(w.faults[op]) == 0 {
 				return Fault{}, false
 			}

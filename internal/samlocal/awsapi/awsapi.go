@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/mail"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,13 +67,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	service, op, _ := strings.Cut(target, ".")
 	switch {
 	case strings.HasPrefix(service, "DynamoDB_"):
-		s.faulty(w, r, "dynamodb", dynamoOps[op], func() answer { return s.dynamo(r, body) })
+		s.faulty(w, r, "dynamodb", dynamoOps[op], faults.About{}, func() answer { return s.dynamo(r, body) })
 	case target == "AWSEvents.PutEvents":
-		s.faulty(w, r, "events", "publish", func() answer { return s.putEvents(body) })
+		s.faulty(w, r, "events", "publish", faults.About{}, func() answer { return s.putEvents(body) })
 	case target == "secretsmanager.GetSecretValue":
 		s.write(w, s.secret(body))
 	case r.Method == http.MethodPost && r.URL.Path == "/v2/email/outbound-emails":
-		s.faulty(w, r, "ses", "send", func() answer { return s.sendEmail(body) })
+		about := faults.About{Addresses: recipients(body)}
+		s.faulty(w, r, "ses", "send", about, func() answer { return s.sendEmail(body) })
 	default:
 		s.write(w, failure(http.StatusBadRequest, "UnknownOperationException", "not served on a laptop: "+r.Method+" "+
 			r.URL.Path+" "+target))
@@ -80,8 +82,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // faulty carries out the call, unless a fault was ordered for it.
-func (s *Server) faulty(w http.ResponseWriter, r *http.Request, service, op string, effect func() answer) {
-	f, ordered := s.Faults.Take(service, op)
+func (s *Server) faulty(w http.ResponseWriter, r *http.Request, service, op string, about faults.About,
+	effect func() answer) {
+	f, ordered := s.Faults.Take(service, op, about)
 	if !ordered {
 		s.write(w, effect())
 		return
@@ -102,6 +105,8 @@ func (s *Server) faulty(w http.ResponseWriter, r *http.Request, service, op stri
 		panic(http.ErrAbortHandler)
 	case "throttle":
 		s.write(w, throttled(service, op))
+	case faults.Reject:
+		s.write(w, failure(http.StatusBadRequest, "MessageRejected", "The message was rejected."))
 	default:
 		s.write(w, broken(service))
 	}
@@ -218,10 +223,28 @@ func (s *Server) secret(body []byte) answer {
 	})
 }
 
+type destination struct{ ToAddresses, CcAddresses, BccAddresses []string }
+
+func (d destination) all() []string {
+	return slices.Concat(d.ToAddresses, d.CcAddresses, d.BccAddresses)
+}
+
+// recipients are the bare addresses that a SendEmail names.
+func recipients(body []byte) (bare []string) {
+	var in struct{ Destination destination }
+	_ = json.Unmarshal(body, &in) // sendEmail refuses what cannot be read
+	for _, to := range in.Destination.all() {
+		if a, err := mail.ParseAddress(to); err == nil {
+			bare = append(bare, a.Address)
+		}
+	}
+	return bare
+}
+
 func (s *Server) sendEmail(body []byte) answer {
 	var in struct {
 		FromEmailAddress string
-		Destination      struct{ ToAddresses, CcAddresses, BccAddresses []string }
+		Destination      destination
 		ReplyToAddresses []string
 		Content          struct {
 			Simple *struct {
@@ -242,7 +265,7 @@ func (s *Server) sendEmail(body []byte) answer {
 			"Email address is not verified. The following identities failed the check in region "+
 				strings.ToUpper(template.Region)+": "+from.Address)
 	}
-	to := append(append(in.Destination.ToAddresses, in.Destination.CcAddresses...), in.Destination.BccAddresses...)
+	to := in.Destination.all()
 	if len(to) == 0 {
 		return failure(http.StatusBadRequest, "BadRequestException", "Missing destination")
 	}

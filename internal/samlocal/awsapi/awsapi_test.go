@@ -207,6 +207,7 @@ func TestFaultsLookLikeTheServicesOwn(t *testing.T) {
 	}{
 		{faults.Fault{Service: "ses", Kind: "throttle"}, send, "TooManyRequestsException"},
 		{faults.Fault{Service: "ses", Kind: "error"}, send, "InternalServiceErrorException"},
+		{faults.Fault{Service: "ses", Kind: "reject", Address: "Ada@example.com"}, send, "MessageRejected"},
 		{faults.Fault{Service: "events", Op: "publish", Kind: "throttle"}, publish, "ThrottlingException"},
 		{faults.Fault{Service: "events", Kind: "error"}, publish, "InternalException"},
 		{faults.Fault{Service: "dynamodb", Op: "put", Kind: "throttle"}, func(r *rig) error {
@@ -266,6 +267,24 @@ func TestALostAnswerTookEffect(t *testing.T) {
 		if got, err := awsapi.Mails(r.db, code); len(got) != 1 || err != nil {
 			t.Errorf("%s: %d mails, want 1 (%v)", f.Kind, len(got), err)
 		}
+	}
+}
+
+func TestMailToOneAddressIsRefusedForGood(t *testing.T) {
+	r := newRig(t)
+	r.order(t, faults.Fault{Service: "ses", Kind: "reject", Count: 1 << 20, Address: "tom@example.com"})
+	client := sesv2.NewFromConfig(r.cfg)
+	for range 3 {
+		toTom := message("badges@example.com")
+		toTom.Destination.ToAddresses = []string{"Tom <tom@example.com>"}
+		_, err := client.SendEmail(t.Context(), toTom)
+		wantCode(t, err, "MessageRejected")
+		if err := send(r); err != nil {
+			t.Errorf("to another address: %v", err)
+		}
+	}
+	if got, _ := awsapi.Mails(r.db, code); len(got) != 3 {
+		t.Errorf("%d mails, want 3", len(got))
 	}
 }
 

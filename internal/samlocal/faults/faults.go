@@ -21,14 +21,34 @@ const bucket = "faults"
 // applies to it.
 const Callback = "callback"
 
+// Reject is a kind that only mail can meet: it is refused, and would be again.
+const Reject = "reject"
+
 // Fault is one order. The JSON is that of POST /faults.
 type Fault struct {
 	Service string `json:"service"`        // ses dynamodb events, and the caller's own
 	Op      string `json:"op,omitempty"`   // empty = any
-	Kind    string `json:"kind"`           // error timeout throttle drop
+	Kind    string `json:"kind"`           // error timeout throttle drop, and what the service adds
 	When    string `json:"when,omitempty"` // before after; default before
 	Count   int    `json:"count"`          // calls still to fail; default 1
 	HoldMs  int    `json:"holdMs"`         // wait before the answer or the cut
+
+	// Whom a call must be about to fail, if the service can tell; empty = any.
+	Account string `json:"account,omitempty"`
+	Holder  string `json:"holder,omitempty"`
+	Address string `json:"address,omitempty"` // that mail is sent to
+}
+
+// About says whom a call is about, as far as the service knows.
+type About struct {
+	Account, Holder string
+	Addresses       []string
+}
+
+func (f Fault) meets(a About) bool {
+	isAddress := func(address string) bool { return strings.EqualFold(address, f.Address) }
+	return (f.Account == "" || f.Account == a.Account) && (f.Holder == "" || f.Holder == a.Holder) &&
+		(f.Address == "" || slices.ContainsFunc(a.Addresses, isAddress))
 }
 
 // Hold is HoldMs as a duration.
@@ -38,11 +58,13 @@ func (f Fault) Hold() time.Duration { return time.Duration(f.HoldMs) * time.Mill
 type Service struct {
 	Name      string
 	Ops       []string
-	Callbacks bool // it calls webhooks, and kind drop loses such a call
+	Callbacks bool     // it calls webhooks, and kind drop loses such a call
+	Kinds     []string // what its calls can meet besides error, timeout and throttle
+	Aims      []string // which of account, holder and address its faults can name
 }
 
 var (
-	mail   = Service{Name: "ses", Ops: []string{"send"}}
+	mail   = Service{Name: "ses", Ops: []string{"send"}, Kinds: []string{Reject}, Aims: []string{"address"}}
 	engine = Service{Name: "dynamodb", Ops: []string{"read", "put", "transact"}}
 	events = Service{Name: "events", Ops: []string{"publish"}}
 )
@@ -69,10 +91,17 @@ func (fs *Faults) check(f *Fault) error {
 		return errors.New("only " + strings.Join(dropping, "'s and ") + "'s webhooks can be dropped")
 	case f.Kind == "drop":
 		f.Op = Callback
-	case !slices.Contains([]string{"error", "timeout", "throttle"}, f.Kind):
-		return errors.New("kind must be error, timeout, throttle or drop")
+	case !slices.Contains([]string{"error", "timeout", "throttle"}, f.Kind) && !slices.Contains(known.Kinds, f.Kind):
+		return errors.New("kind must be " + strings.Join(append([]string{"error", "timeout", "throttle"},
+			known.Kinds...), ", ") + " or drop")
 	case f.Op != "" && !slices.Contains(known.Ops, f.Op):
 		return fmt.Errorf("op of %s must be one of: %s", f.Service, strings.Join(known.Ops, " "))
+	}
+	for aim, named := range map[string]bool{"account": f.Account != "", "holder": f.Holder != "",
+		"address": f.Address != ""} {
+		if named && !slices.Contains(known.Aims, aim) {
+			return fmt.Errorf("a fault of %s cannot name the %s it is about", f.Service, aim)
+		}
 	}
 	if f.When == "" {
 		f.When = "before"
@@ -161,8 +190,8 @@ func (fs *Faults) Clear() error {
 	return err
 }
 
-// Take spends one call of the oldest order that applies to service and op.
-func (fs *Faults) Take(service, op string) (Fault, bool) {
+// Take spends one call of the oldest order that applies to service, op and whom the call is about.
+func (fs *Faults) Take(service, op string, about About) (Fault, bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.ordersLocked() != nil {
@@ -170,7 +199,7 @@ func (fs *Faults) Take(service, op string) (Fault, bool) {
 	}
 	for i, e := range fs.pending {
 		f := e.Value
-		if f.Service != service || f.Op != op && (f.Op != "" || op == Callback) {
+		if f.Service != service || f.Op != op && (f.Op != "" || op == Callback) || !f.meets(about) {
 			continue
 		}
 		rest := f

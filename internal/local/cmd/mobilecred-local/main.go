@@ -31,12 +31,16 @@ func main() {
 }
 
 func config(getenv func(string) string) (local.Config, error) {
+	var problems []error
+	accounts, err := local.ParseAccounts(getenv("ACCOUNTS"))
+	if err != nil {
+		problems = append(problems, fmt.Errorf("ACCOUNTS: %w", err))
+	}
 	cfg := local.Config{Root: ".", Dir: getenv("LOCAL_DIR"), DynamoDBEndpoint: getenv("DYNAMODB_ENDPOINT"),
-		Parameters: local.Parameters(), Seed: local.Seed, Out: os.Stderr}
+		Accounts: accounts, Parameters: local.Parameters(accounts...), Seed: local.Seed, Out: os.Stderr}
 	if cfg.Dir == "" {
 		cfg.Dir = ".local"
 	}
-	var problems []error
 	for _, p := range []struct {
 		variable  string
 		otherwise int
