@@ -58,7 +58,7 @@ soak: ## Run every test SOAK times (20) in random order, for what happens rarely
 .PHONY: simulate
 simulate: ## Live the lives of the simulation, and print what they reached (LIVES=n SEED=n; seed 0 draws new ones)
 	@.ci/need go
-	go test ./internal/issuance -run TestEveryLifeEndsWell -count=1 -v $(if $(LIVES),-rapid.checks=$(LIVES)) \
+	go test ./internal/issuance -run 'TestEveryLifeEndsWell|TestWhateverBecomes|TestEveryOrder' -count=1 -v $(if $(LIVES),-rapid.checks=$(LIVES)) \
 		$(if $(SEED),-rapid.seed=$(SEED))
 
 .PHONY: mutate

@@ -155,7 +155,12 @@ func commands() []operation {
 	all := []operation{
 		command("assign", nil, assignTo("E-1")),
 		command("assign to a new holder", nil, func(s *stage, p *issuance.Service) error {
-			h := credential.Holder{Kind: credential.Cardholder, FirstName: "Bea", LastName: "Roy", Email: "b@example.com"}
+			h := credential.Holder{
+				Kind:      credential.Cardholder,
+				FirstName: "Bea",
+				LastName:  "Roy",
+				Email:     "b@example.com",
+			}
 			_, err := p.Assign(s.Ctx, credential.Assign{Request: s.request("assign"), HolderID: "E-2", ProfileID: "hq",
 				Holder: &h})
 			return err
