@@ -215,13 +215,18 @@ func commands() []operation {
 			return p.RemovePicture(s.Ctx, "E-1", s.Portal)
 		}),
 	}
-	empty := command("assign from an empty pool", func(s *stage) {
-		s.PutHolder("E-2")
-		s.Assign("E-2")
-		s.heard()
-	}, assignTo("E-1"))
-	empty.adjust = func(o *worldtest.Options) { o.Pools[part] = 1 }
-	all = append(all, empty)
+	for _, empty := range []operation{
+		command("assign from an empty pool", func(s *stage) {
+			s.PutHolder("E-2")
+			s.Assign("E-2")
+			s.heard()
+		}, assignTo("E-1")),
+		command("replace, upgrade, from an empty pool", activated, replaceFor(credential.EndUpgrade)),
+		command("replace, stolen, from an empty pool", activated, replaceFor(credential.EndStolen)),
+	} {
+		empty.adjust = func(o *worldtest.Options) { o.Pools[part] = 1 }
+		all = append(all, empty)
+	}
 	for _, name := range []string{"invited", "activating", "activated"} {
 		at := stages[name]
 		for _, reason := range []credential.EndReason{credential.EndDeleted, credential.EndLost, credential.EndStolen} {

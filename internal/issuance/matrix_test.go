@@ -192,6 +192,7 @@ type performance struct {
 type how struct {
 	misfortune *misfortune
 	isDeaf     bool // what the operation makes the provider report gets lost on the way
+	isSwept    bool // a sweep runs at once, when a killed process still has its claim, or a lost request may yet arrive
 	skip       bool // do everything but the operation
 }
 
@@ -213,6 +214,9 @@ func (op operation) perform(h how) (p performance) {
 		}
 		if !h.skip {
 			s.carryOut(op, h)
+		}
+		if h.isSwept {
+			s.sweep()
 		}
 		s.rest()
 		s.CheckCalm()
@@ -403,8 +407,8 @@ func (s *stage) view() (end map[string]string, mails map[string]int) {
 	return end, mails
 }
 
-// ending is the state of a credential, why, and what became of its invitation. What is heard first of an invitation that
-// the holder did not redeem may change the word for its end: declined, expired or reassigned are one here.
+// ending is the state of a credential, why, and what became of its invitation. What is heard first of an invitation
+// that the holder did not redeem may change the word for its end: declined, expired or reassigned are one here.
 func ending(c credential.Credential) string {
 	switch c.Status {
 	case credential.StatusDeclined, credential.StatusExpired, credential.StatusReassigned:
@@ -557,8 +561,9 @@ func (op operation) matrix(number int) (r matrixResult) {
 			continue
 		}
 		isUndone := op.isCommand && m.verdict == kill && m.isBefore(calm.calls, written)
-		isDeaf := i/matrixShare%2 == 1
-		p := op.perform(how{misfortune: &m, isDeaf: isDeaf})
+		turn := i / matrixShare
+		isDeaf := turn%2 == 1
+		p := op.perform(how{misfortune: &m, isDeaf: isDeaf, isSwept: turn/2%2 == 1})
 		report(&m, isDeaf, p.judge(calm, untouched, isUndone))
 		r.cells++
 	}

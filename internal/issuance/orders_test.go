@@ -73,7 +73,6 @@ type telling struct {
 	facts []provider.UserFacts
 	pasts map[string]bool   // those that can come about
 	does  map[string]bool   // by past and report: whether the report does anything then
-	ends  map[string]string // by past: what is wrong in the end; empty when nothing is
 	calm  map[string]string // how everything is in the end when nothing is told
 }
 
