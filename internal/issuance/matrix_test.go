@@ -563,7 +563,8 @@ func (op operation) matrix(number int) (r matrixResult) {
 		isUndone := op.isCommand && m.verdict == kill && m.isBefore(calm.calls, written)
 		turn := i / matrixShare
 		isDeaf := turn%2 == 1
-		p := op.perform(how{misfortune: &m, isDeaf: isDeaf, isSwept: turn/2%2 == 1})
+		isSwept := m.verdict == worldtest.Late || turn/2%2 == 1
+		p := op.perform(how{misfortune: &m, isDeaf: isDeaf, isSwept: isSwept})
 		report(&m, isDeaf, p.judge(calm, untouched, isUndone))
 		r.cells++
 	}

@@ -43,6 +43,9 @@ const (
 	raceAccount = "acme"
 	racePart    = "MID-SUB-CRD_FTPN_1001"
 	raceProfile = "hq"
+	// raceGeneration is how many rounds the same holders are wanted; then there are new ones, or their credentials of the
+	// past would be most of what is read.
+	raceGeneration = 25
 	// troubleEvery is how many requests to the engine there are for each that meets trouble, on the average.
 	troubleEvery = 40
 )
@@ -53,7 +56,7 @@ const (
 type unreliable struct {
 	mu                                  sync.Mutex
 	random                              *rand.Rand
-	requests, throttles, lost           int
+	requests, throttles, lost, atOrigo  int
 	injected, conflicts, failedOnChecks int // conflicts of ours, of the engine, and conditions that did not hold
 	fine                                bool
 }
@@ -76,6 +79,23 @@ func (u *unreliable) draw(isTransaction bool) string {
 	}
 	u.throttles++
 	return "throttle"
+}
+
+// atProvider decides what becomes of a call of the provider, or of a callback. Every third callback is lost, so that
+// the provider offers mobile IDs of which we still believe that another credential has them.
+func (u *unreliable) atProvider(op string) (origosim.Fault, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.fine:
+		return origosim.Fault{}, false
+	case op == "callback":
+		return origosim.Fault{Kind: "drop"}, u.random.IntN(3) == 0
+	case u.random.IntN(troubleEvery) > 0:
+		return origosim.Fault{}, false
+	}
+	u.atOrigo++
+	return origosim.Fault{Kind: "error", When: []string{"before", "after"}[u.random.IntN(2)]}, true
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -139,6 +159,8 @@ type race struct {
 	witness ownership.Witness
 	started time.Time
 	changed chan struct{}
+	// generation counts the sets of holders, from 1.
+	generation int
 
 	mu    sync.Mutex
 	now   time.Time
@@ -159,7 +181,7 @@ func newRace(t *testing.T) *race {
 	r.sim, err = origosim.New(origosim.Options{
 		Account: raceAccount, OrganizationID: "1003233", ClientID: "id", ClientSecret: "secret", ApplicationID: "app",
 		Now:   r.Now,
-		Fault: func(string) (origosim.Fault, bool) { return origosim.Fault{}, false },
+		Fault: r.weather.atProvider,
 		Deliver: func(ctx context.Context, body []byte) error {
 			users, _, err := origo.Translate(raceAccount, body)
 			for _, u := range users {
@@ -186,21 +208,30 @@ func newRace(t *testing.T) *race {
 		t.Fatal(err)
 	}
 	go r.sim.Run(t.Context())
-	p := r.process()
-	if _, _, err := p.PutProfile(t.Context(), credential.PutProfile{Profile: credential.Profile{ID: raceProfile,
+	if _, _, err := r.process().PutProfile(t.Context(), credential.PutProfile{Profile: credential.Profile{ID: raceProfile,
 		Name: "HQ", Account: raceAccount, PartNumber: racePart, InvitationDays: 7, Locale: "en",
 		TimeZone: "UTC"}}); err != nil {
 		t.Fatal(err)
 	}
-	for n := range raceHolders {
-		if err := r.describe(p, holder(n), "T"); err != nil {
-			t.Fatal(err)
-		}
-	}
 	return r
 }
 
-func holder(n int) string { return fmt.Sprint("E-", n) }
+// newHolders begins with other holders.
+func (r *race) newHolders() {
+	r.generation++
+	p := r.process()
+	p.Store = r.healthy
+	for n := range raceHolders {
+		if err := r.describe(p, r.holder(n), "T"); err != nil {
+			r.Fatal(err)
+		}
+	}
+}
+
+// holder is the id of one of the holders of this generation.
+func (r *race) holder(n int) string { return holderOf(r.generation, n) }
+
+func holderOf(generation, n int) string { return fmt.Sprintf("E-%d-%d", generation, n) }
 
 var portal = credential.Request{Actor: credential.Actor{Type: credential.ActorPortal, ID: "portal"}}
 
@@ -332,7 +363,7 @@ func (r *race) look(holderID string) []credential.Credential {
 
 // act does one thing that another process may want at the same time.
 func (r *race) act(random *rand.Rand) {
-	id := holder(random.IntN(raceHolders))
+	id := r.holder(random.IntN(raceHolders))
 	phone := fmt.Sprint("phone-", random.IntN(racePhones))
 	request := portal
 	asked := time.Since(r.started)
@@ -437,18 +468,29 @@ func (r *race) advance(d time.Duration) {
 	}
 }
 
-func (r *race) rows() (all []credential.Credential) {
-	for n := range raceHolders {
-		all = append(all, r.look(holder(n))...)
+// rows are the credentials of the holders of some generations.
+func (r *race) rows(generations ...int) (all []credential.Credential) {
+	for _, generation := range generations {
+		for n := range raceHolders {
+			all = append(all, r.look(holderOf(generation, n))...)
+		}
 	}
 	return all
 }
 
+// all are the generations there were.
+func (r *race) all() (generations []int) {
+	for generation := range r.generation {
+		generations = append(generations, generation+1)
+	}
+	return generations
+}
+
 // check expects what must hold whenever no process is at work: a mobile ID has one live credential, which its owner
 // item names; a slot has one, too; and no owner item names a credential that has ended and given its mobile ID back.
-func (r *race) check() {
+func (r *race) check(generations ...int) {
 	owners, slots := map[string]string{}, map[string]string{}
-	for _, c := range r.rows() {
+	for _, c := range r.rows(generations...) {
 		if c.Mobile == nil {
 			continue
 		}
@@ -511,7 +553,7 @@ func (r *race) rest() {
 // credentials have.
 func (r *race) checkRest() {
 	ours := map[string][]string{}
-	for _, c := range r.rows() {
+	for _, c := range r.rows(r.all()...) {
 		h, err := r.healthy.Holder(r.Context(), c.HolderID)
 		if err != nil {
 			r.Fatal(err)
@@ -560,6 +602,9 @@ func TestManyProcessesWantTheSame(t *testing.T) {
 		r.weather.mu.Lock()
 		r.weather.fine = false
 		r.weather.mu.Unlock()
+		if round%raceGeneration == 0 {
+			r.newHolders()
+		}
 		var workers sync.WaitGroup
 		for n := range raceWorkers {
 			random := rand.New(rand.NewPCG(*raceSeed, uint64(1+round*raceWorkers+n)))
@@ -567,18 +612,18 @@ func TestManyProcessesWantTheSame(t *testing.T) {
 		}
 		workers.Wait()
 		r.settle()
-		r.check()
+		r.check(r.generation)
 		if r.Failed() {
 			t.Fatalf("broken in round %d of seed %d", round, *raceSeed)
 		}
 		wait := 61 * time.Second
-		if round%25 == 24 {
+		if round%raceGeneration == raceGeneration-1 {
 			wait = 8 * 24 * time.Hour // invitations expire
 		}
 		r.advance(wait)
 	}
 	r.rest()
-	r.check()
+	r.check(r.all()...)
 	r.checkRest()
 	verdict, err := r.witness.Judge(time.Minute)
 	if err != nil {
@@ -594,9 +639,14 @@ func TestManyProcessesWantTheSame(t *testing.T) {
 	u := r.weather
 	t.Logf("%d rounds of %d workers, seed %d, %s: %d operations %v", *raceRounds, raceWorkers, *raceSeed,
 		time.Since(r.started).Round(time.Second), operations, r.done)
-	t.Logf("%d requests to the engine; injected: %d throttles, %d transaction conflicts, %d answers lost; "+
-		"the engine's own: %d transaction conflicts, %d conditions that did not hold", u.requests, u.throttles,
-		u.injected, u.lost, u.conflicts, u.failedOnChecks)
+	t.Logf("%d requests to the engine; injected: %d throttles, %d transaction conflicts, %d answers lost, "+
+		"%d errors at the provider; the engine's own: %d transaction conflicts, %d conditions that did not hold",
+		u.requests, u.throttles, u.injected, u.lost, u.atOrigo, u.conflicts, u.failedOnChecks)
+	ends := map[string]int{}
+	for _, c := range r.rows(r.all()...) {
+		ends[strings.TrimSpace(c.State()+" "+c.Reason)]++
+	}
+	t.Logf("in the end: %v", ends)
 	t.Logf("judged: %d readings, %d mobile IDs, %d owners, of which %d have ended", r.witness.Readings(),
 		verdict.MobileIDs, verdict.Owners, verdict.Ends)
 	if u.throttles == 0 || u.injected == 0 || u.lost == 0 || verdict.Ends == 0 {
