@@ -478,6 +478,18 @@ func (r *race) rows(generations ...int) (all []credential.Credential) {
 	return all
 }
 
+// watch reads all credentials again and again, for the witness.
+func (r *race) watch(over <-chan struct{}) {
+	for {
+		select {
+		case <-over:
+			return
+		default:
+			r.rows(r.generation)
+		}
+	}
+}
+
 // all are the generations there were.
 func (r *race) all() (generations []int) {
 	for generation := range r.generation {
@@ -610,7 +622,12 @@ func TestManyProcessesWantTheSame(t *testing.T) {
 			random := rand.New(rand.NewPCG(*raceSeed, uint64(1+round*raceWorkers+n)))
 			workers.Go(func() { r.act(random) })
 		}
+		over := make(chan struct{})
+		var watcher sync.WaitGroup
+		watcher.Go(func() { r.watch(over) })
 		workers.Wait()
+		close(over)
+		watcher.Wait()
 		r.settle()
 		r.check(r.generation)
 		if r.Failed() {
