@@ -289,6 +289,7 @@ func (s *stage) heard() {
 	}
 }
 
+// lose loses what was reported so far.
 func (s *stage) lose() { s.takeReports() }
 
 func (s *stage) sweep() {
@@ -358,15 +359,8 @@ func (s *stage) view() (end map[string]string, mails map[string]int) {
 		if c.Device != nil {
 			device = c.Device.ID
 		}
-		end[names[c.ID]] = fmt.Sprintf(
-			"%s, %s, reservation %s, on %s, picture %q, mobile ID %v",
-			ending(c),
-			c.ProfileID,
-			c.Reservation,
-			device,
-			c.PictureHash,
-			c.Mobile != nil,
-		)
+		end[names[c.ID]] = fmt.Sprintf("%s, %s, reservation %s, on %s, picture %q, mobile ID %v", ending(c),
+			c.ProfileID, c.Reservation, device, c.PictureHash, c.Mobile != nil)
 		if c.Mobile != nil {
 			owned[c.Mobile.ID] = names[c.ID] // the last one that had it
 		}
