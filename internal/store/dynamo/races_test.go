@@ -636,6 +636,7 @@ func TestManyProcessesWantTheSame(t *testing.T) {
 		wait := 61 * time.Second
 		if round%raceGeneration == raceGeneration-1 {
 			wait = 8 * 24 * time.Hour // invitations expire
+			t.Logf("%d rounds after %s", round+1, time.Since(r.started).Round(time.Second))
 		}
 		r.advance(wait)
 	}
