@@ -13,6 +13,7 @@ LINTER := .local/golangci-lint-$(LINTER_VERSION)/golangci-lint
 FUNCTIONS := $(shell sed -n 's/^  \([A-Z][a-z]*Function\):$$/\1/p' template.yaml)
 GOARCH ?= arm64
 SOAK ?= 20
+MINUTES ?= 10
 
 .PHONY: help
 help: ## List the targets
@@ -49,17 +50,24 @@ fmt: $(LINTER) ## Format the Go code
 	$(LINTER) fmt
 
 .PHONY: soak
-soak: ## Run every test SOAK times (20) in random order, for what happens rarely
+soak: ## Random traffic on the whole for MINUTES (10) while it is killed; then 50 processes at once on the store
+	@.ci/need go npm java
+	go run ./internal/local/cmd/soak -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
+	go test ./internal/store/dynamo -run TestManyProcesses -count=1 -v -timeout=2h -race.rounds=200 \
+		$(if $(SEED),-race.seed=$(SEED))
+
+.PHONY: repeat
+repeat: ## Run every test SOAK times (20) in random order, for what happens rarely; new lives, every breakage
 	@.ci/need git go cc npm java
 	go test ./internal/issuance -run TestEveryLifeEndsWell -rapid.checks=5000 -rapid.seed=0 -rapid.nofailfile=false
 	go run ./internal/mutate
 	go test -race -count=$(SOAK) -shuffle=on -timeout=4h ./...
 
 .PHONY: simulate
-simulate: ## Live the lives of the simulation, and print what they reached (LIVES=n SEED=n; seed 0 draws new ones)
+simulate: ## Live the lives of the simulation (LIVES=n SEED=n; 0 draws new ones), play the matrix of faults, and count
 	@.ci/need go
-	go test ./internal/issuance -run TestEveryLifeEndsWell -count=1 -v $(if $(LIVES),-rapid.checks=$(LIVES)) \
-		$(if $(SEED),-rapid.seed=$(SEED))
+	go test ./internal/issuance -run 'TestEveryLifeEndsWell|TestWhateverBecomes|TestEveryOrder' -count=1 -v \
+		$(if $(LIVES),-rapid.checks=$(LIVES)) $(if $(SEED),-rapid.seed=$(SEED))
 
 .PHONY: mutate
 mutate: ## Break safety code on purpose, one breakage at a time, and say which check catches it

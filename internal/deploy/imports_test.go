@@ -48,6 +48,7 @@ var workshop = []string{
 	"internal/e2e",
 	"internal/local", "internal/local/...",
 	"internal/mutate", "internal/mutate/...",
+	"internal/ownership",
 	"internal/provider/origosim", "internal/provider/origosim/...",
 	"internal/samlocal", "internal/samlocal/...",
 	"internal/store/memory", "internal/store/storetest",
