@@ -23,8 +23,14 @@ type Owner struct {
 	State        OwnerState `json:"state"`
 	HolderID     string     `json:"holderId,omitempty"`
 	CredentialID string     `json:"credentialId,omitempty"`
-	UpdatedAt    time.Time  `json:"updatedAt"`
-	Revision     int64      `json:"revision"`
+	// UserID is the provider's user that a foreign mobile ID was seen with, and SeenAt when it was, says the provider.
+	UserID    string    `json:"userId,omitempty"`
+	SeenAt    time.Time `json:"seenAt,omitzero"`
+	UpdatedAt time.Time `json:"updatedAt"`
+	Revision  int64     `json:"revision"`
+	// OverSighting, in a Change, lets the write also replace a foreign owner that was seen with this provider's user
+	// since the owner was read. Revision is then two more than what was read, so that it is new in either case.
+	OverSighting string `json:"-"`
 }
 
 // IsHeldBy says whether a credential holds the mobile ID: it is reserved for it, and was never activated.
@@ -136,16 +142,30 @@ type Change struct {
 
 	Credentials []Credential // versioned
 	History     []HistoryEntry
-	Owners      []Owner // versioned
+	Owners      []Owner // versioned; see Owner.OverSighting
 	Refs        []Ref   // must be absent or name the same credential, holder and profile
 	// Slots must be absent or taken by the same credential; with ReplacesSlot, by that credential id.
 	Slots        []Slot
 	ReplacesSlot string
-	FreeSlots    []Slot // removed; must be taken by that credential
-	Seen         []Seen // must be absent
+	FreeSlots    []Slot   // removed; must be taken by that credential
+	Seen         []Seen   // must be absent
+	Warned       []Warned // stored; never conditional, the row's revision is
+	Unwarned     []Warned // removed
 	Idempotency  *Idempotency
 	Touch        []Touch
 }
+
+// Warned is a lasting warning of a credential, in the list of its profile.
+type Warned struct {
+	HolderID     string      `json:"holderId"`
+	CredentialID string      `json:"credentialId"`
+	ProfileID    string      `json:"-"`
+	Code         WarningCode `json:"code"`
+	Since        time.Time   `json:"since"`
+}
+
+// ListKey is the place of a warning in its profile's list, by its beginning.
+func (w Warned) ListKey() string { return w.Since.UTC().Format(StampLayout) + "#" + w.CredentialID }
 
 // Touches returns one touch for each work item: a transaction acts once on an item.
 func (c Change) Touches() []Touch {
@@ -161,10 +181,79 @@ func (c Change) Touches() []Touch {
 	return merged
 }
 
-// Outage is an account's trouble: it belongs to the account, not to its rows. NextProbe is when one of them may try
-// again.
+// Outage is an account's trouble: it belongs to the account, not to its rows. While it is open, no process calls the
+// provider but the sweep's probe.
 type Outage struct {
-	Since     time.Time `json:"since"`
-	NextProbe time.Time `json:"nextProbe"`
-	Reason    string    `json:"reason"`
+	Since     time.Time `json:"since"`     // zero: no outage
+	NextProbe time.Time `json:"nextProbe"` // when the sweep may call the provider again
+	Reason    string    `json:"reason"`    // one of the Trouble codes
+	// Suspect is the holder whose user got no answer last, at SuspectAt; empty since a call was answered. A second one
+	// within SuspectFor opens an outage.
+	Suspect   string    `json:"suspect,omitempty"`
+	SuspectAt time.Time `json:"suspectAt,omitzero"`
+	// FeedBehind is since when the account's feed has not been read to its end; zero when it was.
+	FeedBehind time.Time `json:"feedBehind,omitzero"`
 }
+
+// The reasons of an outage.
+const (
+	TroubleUnavailable  = "provider_unavailable"
+	TroubleAccessDenied = "provider_access_denied"
+	TroubleLimit        = "provider_call_limit" // of a row only: the account is well
+)
+
+// SuspectFor is how long a user without an answer casts doubt on the account.
+const SuspectFor = time.Minute
+
+// IsOpen says whether the account is in trouble.
+func (o Outage) IsOpen() bool { return !o.Since.IsZero() }
+
+// Answered is the outage after a call that the provider answered: nothing is suspected any more, and an open outage
+// stays open, because only the probe closes it.
+func (o Outage) Answered() Outage {
+	o.Suspect, o.SuspectAt = "", time.Time{}
+	return o
+}
+
+// Unanswered is the outage after a holder's user got no answer: it opens when another one got none shortly before,
+// without an answer between.
+func (o Outage) Unanswered(holderID string, now time.Time) Outage {
+	other := o.Suspect != "" && o.Suspect != holderID && now.Sub(o.SuspectAt) <= SuspectFor
+	o.Suspect, o.SuspectAt = holderID, now
+	if other {
+		return o.Open(TroubleUnavailable, now)
+	}
+	return o
+}
+
+// ProbeWait is how long an account in trouble is left alone before it is tried again: a little less than the schedule's
+// minute, so that the next sweep is not just too early.
+const ProbeWait = 55 * time.Second
+
+// Open is the outage once the account is known to be in trouble.
+func (o Outage) Open(reason string, now time.Time) Outage {
+	if !o.IsOpen() {
+		o.Since = now
+	}
+	if o.FeedBehind.IsZero() { // while the outage is open the feed is not read
+		o.FeedBehind = now
+	}
+	o.Reason, o.NextProbe = reason, now.Add(ProbeWait)
+	return o
+}
+
+// Report is what the provider reported of a credential while it could not be read, cut down to what explains a later
+// reading. The fields are those of a provider's fact.
+type Report struct {
+	What     string    `json:"what"`
+	Ref      string    `json:"ref,omitempty"`
+	Status   string    `json:"status"`
+	DeviceID string    `json:"deviceId,omitempty"`
+	MobileID string    `json:"mobileId,omitempty"`
+	At       time.Time `json:"at"`
+	// OtherUserID is set when it tells of another user, which has this credential's mobile ID.
+	OtherUserID string `json:"otherUserId,omitempty"`
+}
+
+// ReportLimit is how many reports a row keeps. Later ones only cause the look.
+const ReportLimit = 20

@@ -66,10 +66,12 @@ type Resend struct {
 	CredentialID string
 }
 
-// Result is a credential after a command. Replayed says that the command had been carried out before under the same
-// key.
+// Result is a credential after a command. Unchanged says that the command found done what it asks for. Replayed says
+// that the command had been carried out before under the same key.
 type Result struct {
 	Credential Credential
 	Holder     Holder
+	Standing   Standing
 	Replayed   bool
+	Unchanged  bool
 }

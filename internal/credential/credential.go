@@ -157,6 +157,8 @@ type Invitation struct {
 	// MailingAt is set before the mail is handed over and cleared when its fate is known: while it is set, a mail may
 	// be out.
 	MailingAt *time.Time `json:"mailingAt,omitempty"`
+	// Doubts counts the mails of the newest request whose fate is unknown. Each is counted before it is handed over.
+	Doubts int `json:"doubts,omitempty"`
 	// Expiring is set before we cancel an invitation whose deadline has passed, so that its cancellation is known to be
 	// ours.
 	Expiring bool `json:"expiring,omitempty"`
@@ -185,7 +187,17 @@ type Doubt struct {
 	// Answer is set when the answer is known but cannot be acted on yet, because another process is working for the
 	// loser of a take-over.
 	Answer *Reserved `json:"obtained,omitempty"`
+	// Explained says that a reservation was found that the request made late: it explains no other.
+	Explained bool `json:"explained,omitempty"`
+	// Rechecked says that the provider was read again LateFor after a doubt that was settled without its answer.
+	Rechecked bool `json:"rechecked,omitempty"`
 }
+
+// LateFor is how long after its doubt a request that got no answer may still be carried out.
+const LateFor = 15 * time.Minute
+
+// UnansweredFor is how long a doubt that was settled without its answer is remembered.
+const UnansweredFor = 7 * 24 * time.Hour
 
 // Retry counts refusals of one kind of step; only that step waits.
 type Retry struct {
@@ -193,6 +205,15 @@ type Retry struct {
 	Attempts int       `json:"attempts,omitempty"`
 	At       time.Time `json:"at"`
 	Error    string    `json:"error,omitempty"` // a code, never a provider's text
+	Since    time.Time `json:"since,omitzero"`  // the first refusal
+}
+
+// since is when the first refusal was, or a moment that stands for it where that is not known.
+func (r Retry) since(otherwise time.Time) time.Time {
+	if r.Since.IsZero() {
+		return otherwise
+	}
+	return r.Since
 }
 
 // Credential is one assignment of one mobile ID to one holder: what we want and what we know, in one row. Revision is
@@ -218,16 +239,41 @@ type Credential struct {
 	Device        *Device     `json:"device,omitempty"`
 	// the device it is on its way to, by its id, where the provider says
 	AcceptedOn  string     `json:"acceptedOn,omitempty"`
+	AcceptedAt  *time.Time `json:"acceptedAt,omitempty"`
 	ActivatedAt *time.Time `json:"activatedAt,omitempty"`
+	EndedAt     *time.Time `json:"endedAt,omitempty"`
 	PictureHash string     `json:"pictureHash,omitempty"` // the picture the provider shows; empty: none
-	// Replaces is the credential that ends, revoked, when this one's reservation is recorded (an upgrade).
+	// Replaces is the credential in whose place this one was issued. An upgrade ends it, revoked, when this one's
+	// reservation is recorded; it is final already otherwise.
 	Replaces string `json:"replaces,omitempty"`
+	// ReplacedBy is the newest credential issued in this one's place, and ReplacedFor why.
+	ReplacedBy  string    `json:"replacedBy,omitempty"`
+	ReplacedFor EndReason `json:"replacedFor,omitempty"`
 	// Aside are spent mobile IDs the provider offered (R5): kept until another is obtained, then released.
 	Aside []Reserved `json:"aside,omitempty"`
+	// Unanswered are doubts that were settled without their answer, for UnansweredFor. The request may still be carried
+	// out; each explains one reservation, once.
+	Unanswered []Doubt `json:"unanswered,omitempty"`
 	// Strays are reservations we caused and do not want; they must be released.
-	Strays    []Reserved `json:"strays,omitempty"`
-	Retry     Retry      `json:"retry"`
-	LookAt    *time.Time `json:"lookAt,omitempty"` // next reading of the provider while activating
+	Strays []Reserved `json:"strays,omitempty"`
+	// ReleaseAt is when the provider is asked next whether a release that it has begun is done, and ReleaseLooks how
+	// often it was: a phone that is offline can keep a credential for days.
+	ReleaseAt    *time.Time `json:"releaseAt,omitempty"`
+	ReleaseLooks int        `json:"releaseLooks,omitempty"`
+	Retry        Retry      `json:"retry"`
+	// HolderRetry shows, on a live credential, that the provider refuses the holder's present description; the retry
+	// itself belongs to the work item.
+	HolderRetry Retry `json:"holderRetry,omitzero"`
+	// Listed says that a reading has shown the mobile ID in the row's user; MissingAt is when the first reading since
+	// did not. One reading proves no absence: it may be stale or partial.
+	Listed    bool       `json:"listed,omitempty"`
+	MissingAt *time.Time `json:"missingAt,omitempty"`
+	// Warned are the lasting warnings of the row that are listed, see Lasting.
+	Warned []Warning `json:"warned,omitempty"`
+	// LookAt is when the provider is read next: while activating, and after a report that could not be applied. Reports
+	// are those it is read for.
+	LookAt    *time.Time `json:"lookAt,omitempty"`
+	Reports   []Report   `json:"reports,omitempty"`
 	Looks     int        `json:"looks,omitempty"`
 	CreatedAt time.Time  `json:"createdAt"`
 	UpdatedAt time.Time  `json:"updatedAt"`

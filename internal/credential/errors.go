@@ -15,6 +15,7 @@ const (
 	CodeEmailInUse           Code = "email_in_use_at_provider"
 	CodeHolderBeingErased    Code = "holder_being_erased"
 	CodeRevisionMismatch     Code = "revision_mismatch"
+	CodeReplacementPending   Code = "replacement_pending"
 	CodeValidationFailed     Code = "validation_failed"
 	CodeProfileRequired      Code = "profile_required"
 	CodeIdempotencyKeyReused Code = "idempotency_key_reused"
@@ -36,7 +37,8 @@ type Error struct {
 	Code   Code
 	Detail string // one sentence, without personal data or secrets
 	Fields []FieldError
-	// CredentialID names the failed credential of CodeNoLicenceLeft and CodeEmailInUse.
+	// CredentialID names the failed credential of CodeNoLicenceLeft and CodeEmailInUse, and the new one of
+	// CodeReplacementPending.
 	CredentialID string
 	// RetryAfter in seconds, for CodeTooSoon and CodeTryLater.
 	RetryAfter int

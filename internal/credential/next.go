@@ -15,7 +15,9 @@ const (
 	StepIssue   StepKind = "issue"   // reserve a mobile ID
 	StepMail    StepKind = "mail"    // send the invitation (R7)
 	StepPicture StepKind = "picture" // make the provider show the holder's picture, or none (R8)
-	StepLook    StepKind = "look"    // accepted, but not seen on a device: read the provider again
+	StepRecheck StepKind = "recheck" // a doubt was settled without its answer: was the request carried out late?
+	StepLook    StepKind = "look"    // accepted, but not seen on a device, or a report waits: read the provider
+	StepNote    StepKind = "note"    // a warning begins that comes with time alone: list it
 	StepExpire  StepKind = "expire"  // the deadline has passed: cancel, and believe what the provider then says
 )
 
@@ -25,8 +27,15 @@ type Step struct {
 	At   time.Time
 }
 
-// mailDoubt is how long a mail whose answer was lost is waited for before it is sent once more.
-const mailDoubt = time.Minute
+// mailDoubt is how long a mail whose answer was lost is waited for before it is sent once more; twice as long after
+// each further one, at most mailDoubtMost.
+const (
+	mailDoubt     = time.Minute
+	mailDoubtMost = time.Hour
+)
+
+// MailDoubtLimit is how many mails may be in doubt for one request: each may have arrived, so there is no sixth.
+const MailDoubtLimit = 5
 
 // settleAfter is how long a reservation without an answer is left alone: a request we gave up on may still be on its
 // way in, and what it reserves after we have looked would belong to no row.
@@ -72,7 +81,20 @@ func outstanding(c Credential, h Holder) []Step {
 	if len(c.Strays) > 0 ||
 		c.Want == WantGone &&
 			(c.Reservation == ReservationHeld || c.Reservation != ReservationInDoubt && len(c.Aside) > 0) {
-		add(StepRelease, always)
+		at := always
+		if c.ReleaseAt != nil {
+			at = *c.ReleaseAt
+		}
+		add(StepRelease, at)
+	}
+	for _, d := range c.Unanswered {
+		if !d.Rechecked {
+			add(StepRecheck, d.At.Add(LateFor))
+		}
+	}
+	isReleased := c.Reservation == ReservationReleased && !h.Erasing
+	if c.LookAt != nil && (c.Reservation == ReservationHeld || isReleased) {
+		add(StepLook, *c.LookAt)
 	}
 	if c.Want == WantGone {
 		return steps
@@ -85,26 +107,42 @@ func outstanding(c Credential, h Holder) []Step {
 	}
 	switch c.Stage {
 	case StageInvited:
-		if c.Invitation.Status == InvitationPending {
-			at := always
-			if c.Invitation.MailingAt != nil {
-				at = c.Invitation.MailingAt.Add(mailDoubt)
-			}
-			add(StepMail, at)
-		}
 		if c.Invitation.ExpiresAt != nil {
 			add(StepExpire, *c.Invitation.ExpiresAt)
 		}
-	case StageActivating:
-		if c.LookAt != nil {
-			add(StepLook, *c.LookAt)
+		if c.Invitation.Status == InvitationPending {
+			at := always
+			if c.Invitation.MailingAt != nil {
+				at = c.Invitation.MailingAt.Add(backoff(mailDoubt, max(0, c.Invitation.Doubts-1), mailDoubtMost))
+			}
+			// After the deadline the code is dead, and a mail about it would mislead.
+			inTime := c.Invitation.ExpiresAt == nil || at.Before(*c.Invitation.ExpiresAt)
+			if inTime && c.Invitation.Doubts < MailDoubtLimit {
+				add(StepMail, at)
+			}
 		}
 	case StageActivated:
 		if c.PictureHash != h.PictureHash {
 			add(StepPicture, always)
 		}
 	}
+	if at := NextWarning(c); !at.IsZero() {
+		add(StepNote, at)
+	}
 	return steps
+}
+
+// NextReleaseLook is how long to wait before asking again whether a release that the provider has begun is done, after
+// that many times.
+func NextReleaseLook(looks int) time.Duration {
+	first := []time.Duration{time.Minute, 5 * time.Minute, 30 * time.Minute}
+	switch {
+	case looks < len(first):
+		return first[looks]
+	case looks < len(first)+7*24: // a week
+		return time.Hour
+	}
+	return 24 * time.Hour
 }
 
 // NextLook is how long to wait before reading the provider again, after that many readings.
@@ -114,13 +152,20 @@ func NextLook(looks int) time.Duration { return backoff(firstLook, looks, time.H
 // still tried, slowly.
 const RefusalLimit = 5
 
-// Postpone notes that a step was refused: only that step waits, twice as long each time, at most six hours. code says
-// why, in a word of ours.
+// Postpone notes that a step was refused: only that step waits, twice as long each time, at most six hours, one for
+// mails. code says why, in a word of ours.
 func Postpone(r Retry, kind StepKind, code string, now time.Time) Retry {
 	if r.For != kind {
 		r = Retry{For: kind}
 	}
-	r.At = now.Add(backoff(time.Minute, r.Attempts, 6*time.Hour))
+	if r.Attempts == 0 || r.Since.IsZero() {
+		r.Since = now
+	}
+	most := 6 * time.Hour
+	if kind == StepMail { // a refusal of mails is mostly mended within the day, and the holder waits
+		most = time.Hour
+	}
+	r.At = now.Add(backoff(time.Minute, r.Attempts, most))
 	r.Attempts++
 	r.Error = code
 	return r
@@ -147,11 +192,13 @@ const (
 	SyncFailed  SyncState = "failed"
 )
 
-// Sync says how the provider stands to what we want of a credential, and the code of the last refusal while it is
-// behind.
+// Sync says how the provider stands to what we want of a credential and its holder, and the code of the last refusal
+// while it is behind.
 func Sync(c Credential, h Holder, now time.Time) (SyncState, string) {
 	for _, s := range outstanding(c, h) {
-		if s.Kind == StepMail || s.Kind == StepLook || s.At.After(now) {
+		// While a reservation is in doubt the provider may have it, however long the doubt still has to be left alone.
+		later := s.At.After(now) && s.Kind != StepSettle && s.Kind != StepRelease
+		if s.Kind == StepMail || s.Kind == StepLook || s.Kind == StepRecheck || s.Kind == StepNote || later {
 			continue
 		}
 		if c.Retry.For == s.Kind && c.Retry.Attempts > 0 {
@@ -161,6 +208,12 @@ func Sync(c Credential, h Holder, now time.Time) (SyncState, string) {
 			return SyncPending, c.Retry.Error
 		}
 		return SyncPending, ""
+	}
+	if c.IsLive() && c.HolderRetry.Attempts > 0 {
+		if c.HolderRetry.Attempts >= RefusalLimit {
+			return SyncFailed, c.HolderRetry.Error
+		}
+		return SyncPending, c.HolderRetry.Error
 	}
 	return SyncSynced, ""
 }

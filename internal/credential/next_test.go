@@ -42,7 +42,10 @@ func TestNext(t *testing.T) {
 			employee, Step{StepMail, noon.Add(mailDoubt)}},
 		{"a mail in doubt does not keep the deadline waiting", edit("invited", pending, deadline(earlier),
 			func(c *Credential) { c.Invitation.MailingAt = &noon }), employee, Step{StepExpire, earlier}},
-		{"sent", edit("invited", deadline(later)), employee, Step{StepExpire, later}},
+		{"sent, its deadline near", edit("invited", deadline(later)), employee, Step{StepNote, later.Add(-soonExpired)}},
+		{"sent, and said to expire soon", edit("invited", deadline(later), func(c *Credential) {
+			c.Warned = []Warning{{Code: WarnExpiresSoon}}
+		}), employee, Step{StepExpire, later}},
 		{"bounced", edit("invited", func(c *Credential) { c.Invitation.Status = InvitationBounced }), employee, Step{}},
 		{"deadline passed", edit("invited", deadline(earlier)), employee, Step{StepExpire, earlier}},
 		{"accepted", edit("activating", func(c *Credential) { c.LookAt = &later }), employee, Step{StepLook, later}},

@@ -6,11 +6,13 @@ import (
 	"time"
 )
 
-// Page asks for a part of the list of a profile's credentials. Status is empty for all; Cursor is empty for the first
-// page.
+// Page asks for a part of the list of a profile's credentials, the newest first. Status is empty for all; Cursor is
+// empty for the first page. With Warning it is the list of those with that lasting warning instead, the one that has
+// had it longest first.
 type Page struct {
 	ProfileID string
 	Status    Status
+	Warning   WarningCode
 	Limit     int
 	Cursor    string
 }
@@ -26,7 +28,15 @@ func (p Page) CursorAfter(listKey string) string {
 	if listKey == "" {
 		return ""
 	}
-	return base64.RawURLEncoding.EncodeToString([]byte(p.ProfileID + "\x00" + listKey))
+	return base64.RawURLEncoding.EncodeToString([]byte(p.list() + "\x00" + listKey))
+}
+
+// list names the list that a page is of.
+func (p Page) list() string {
+	if p.Warning == "" {
+		return p.ProfileID
+	}
+	return p.ProfileID + "/" + string(p.Warning)
 }
 
 // Position is the list key after which the page starts, empty for the first. It is strict, for a cursor comes from
@@ -36,9 +46,9 @@ func (p Page) Position() (string, error) {
 		return "", nil
 	}
 	decoded, err := base64.RawURLEncoding.DecodeString(p.Cursor)
-	profileID, after, _ := strings.Cut(string(decoded), "\x00")
+	list, after, _ := strings.Cut(string(decoded), "\x00")
 	at, id, _ := strings.Cut(after, "#")
-	if _, e := time.Parse(StampLayout, at); err != nil || e != nil || profileID != p.ProfileID || id == "" ||
+	if _, e := time.Parse(StampLayout, at); err != nil || e != nil || list != p.list() || id == "" ||
 		len(id) > 64 {
 		return "", Refuse(CodeInvalidCursor, "The cursor is not one of this list.")
 	}

@@ -41,6 +41,9 @@ type Event struct {
 	Actor         Actor
 	Device        *Device
 	CredentialRef string
+	// AskedAt belongs to EventMailed: which request for a mail it answers. A mail of an older request closes no newer
+	// one.
+	AskedAt time.Time
 }
 
 // verdict is what a cell of the matrix says.
@@ -137,7 +140,7 @@ func Apply(c Credential, e Event, now time.Time) (Credential, *HistoryEntry, err
 	case advance:
 		c = advanceTo(c, what.stage, e, now)
 	case end:
-		c = endWith(c, what.status, e)
+		c = endWith(c, what.status, e, now)
 	case again:
 		if c.InvitationRef != "" || c.CredentialRef != "" {
 			c.Reservation = ReservationHeld
@@ -174,7 +177,10 @@ func advanceTo(c Credential, stage Stage, e Event, now time.Time) Credential {
 	c.Stage = stage
 	switch e.Kind {
 	case EventMailed:
-		c.Invitation.Status = InvitationSent
+		if e.AskedAt.Equal(c.Invitation.AskedAt) {
+			c.Invitation.Status = InvitationSent
+			c.Invitation.Doubts = 0
+		}
 		c.Invitation.SentAt = &now
 		c.Invitation.Mails++
 		c.Invitation.MailingAt = nil
@@ -183,13 +189,14 @@ func advanceTo(c Credential, stage Stage, e Event, now time.Time) Credential {
 		c.Invitation.Status = InvitationBounced
 	case EventResent:
 		c.Invitation.Status = InvitationPending
-		c.Invitation.AskedAt = now
+		c.Invitation.AskedAt, c.Invitation.Doubts, c.Invitation.MailingAt = now, 0, nil
 		c.Retry = Retry{}
 	case EventAccepted:
 		c = forgetCode(c, InvitationAccepted)
 		if e.Device != nil {
 			c.AcceptedOn = e.Device.ID
 		}
+		c.AcceptedAt = &now
 		look := now.Add(firstLook)
 		c.LookAt, c.Looks = &look, 0
 	case EventActivated:
@@ -199,7 +206,9 @@ func advanceTo(c Credential, stage Stage, e Event, now time.Time) Credential {
 			c.CredentialRef = e.CredentialRef
 		}
 		c.ActivatedAt = &now
-		c.LookAt = nil
+		if len(c.Reports) == 0 {
+			c.LookAt = nil
+		}
 	}
 	return c
 }
@@ -207,7 +216,7 @@ func advanceTo(c Credential, stage Stage, e Event, now time.Time) Credential {
 // ended says what an end makes of an invitation that was not accepted.
 var ended = map[Status]InvitationStatus{StatusDeclined: InvitationDeclined, StatusExpired: InvitationExpired}
 
-func endWith(c Credential, status Status, e Event) Credential {
+func endWith(c Credential, status Status, e Event, now time.Time) Credential {
 	invitation := InvitationAccepted
 	// What finds the slot of its device taken was redeemed, whether or not its acceptance had been seen.
 	if c.Stage == StageInvited && e.Kind != EventDeviceHasProfile {
@@ -218,8 +227,11 @@ func endWith(c Credential, status Status, e Event) Credential {
 	}
 	c = forgetCode(c, invitation)
 	c.Status, c.Reason, c.Stage, c.Want = status, e.Reason, "", WantGone
+	c.EndedAt = &now
 	c.Retry = Retry{}
-	c.LookAt = nil
+	if len(c.Reports) == 0 {
+		c.LookAt = nil
+	}
 	return c
 }
 

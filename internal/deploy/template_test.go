@@ -27,9 +27,11 @@ var (
 		"dynamodb:Query ${Table.Arn}"}
 	writeTable = []string{"dynamodb:ConditionCheckItem ${Table.Arn}", "dynamodb:DeleteItem ${Table.Arn}",
 		"dynamodb:PutItem ${Table.Arn}", "dynamodb:UpdateItem ${Table.Arn}"}
-	listByProfile = []string{"dynamodb:Query ${Table.Arn}/index/byProfile"}
-	listDue       = []string{"dynamodb:Query ${Table.Arn}/index/due"}
-	readStream    = []string{"dynamodb:DescribeStream ${Table.StreamArn}", "dynamodb:GetRecords ${Table.StreamArn}",
+	listByProfile = []string{"dynamodb:Query ${Table.Arn}/index/byProfile",
+		"dynamodb:Query ${Table.Arn}/index/byWarning"}
+	listDue = []string{"dynamodb:Query ${Table.Arn}/index/byWarning",
+		"dynamodb:Query ${Table.Arn}/index/due"}
+	readStream = []string{"dynamodb:DescribeStream ${Table.StreamArn}", "dynamodb:GetRecords ${Table.StreamArn}",
 		"dynamodb:GetShardIterator ${Table.StreamArn}", "dynamodb:ListStreams ${Table.StreamArn}"}
 	readSecrets = []string{"secretsmanager:GetSecretValue " + secrets}
 	sendMail    = []string{"ses:SendEmail " + ses + "identity/${MailIdentity}" + fromUs,
@@ -199,6 +201,7 @@ func TestExpandedEveryAlarmWatchesSomethingThatExists(t *testing.T) {
 	}
 	counted := []string{issuance.MetricAnomaly, issuance.MetricFailed, issuance.MetricUnexplained, issuance.MetricStuck,
 		issuance.MetricPoison, issuance.MetricLowStock, webhook.Forged, webhook.Rejected}
+	counted = append(counted, issuance.Gauges...)
 	watched := make(map[string]bool)
 	for id, r := range stack.all("AWS::CloudWatch::Alarm") {
 		namespace := text(r.Properties["Namespace"])

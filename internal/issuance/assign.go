@@ -129,6 +129,9 @@ func (s *Service) Resend(ctx context.Context, cmd credential.Resend) (credential
 			return c, credential.Refuse(credential.CodeInvalidState,
 				"The invitation is "+string(c.Invitation.Status)+" already.")
 		}
+		if c.Invitation.ExpiresAt != nil && !ch.at().Before(*c.Invitation.ExpiresAt) {
+			return c, credential.Refuse(credential.CodeInvalidState, "The invitation has expired.")
+		}
 		if wait := c.Invitation.AskedAt.Add(time.Minute).Sub(ch.at()); wait > 0 {
 			return c, &credential.Error{
 				Code: credential.CodeTooSoon, Detail: "The invitation can be mailed once a minute.",

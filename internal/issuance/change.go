@@ -90,7 +90,33 @@ func (ch *change) create(c credential.Credential, actor credential.Actor) creden
 func (ch *change) row(c credential.Credential) credential.Credential {
 	c.UpdatedAt = ch.written.At
 	c.Revision++
+	c = ch.list(c)
 	ch.written.Credentials = append(ch.written.Credentials, c)
+	return c
+}
+
+// list brings the list of lasting warnings in line with a row.
+func (ch *change) list(c credential.Credential) credential.Credential {
+	item := func(w credential.Warning) credential.Warned {
+		return credential.Warned{
+			HolderID: c.HolderID, CredentialID: c.ID, ProfileID: c.ProfileID, Code: w.Code, Since: w.Since,
+		}
+	}
+	lasting := credential.Lasting(c, ch.written.At)
+	for i, w := range lasting {
+		at := slices.IndexFunc(c.Warned, func(was credential.Warning) bool { return was.Code == w.Code })
+		if at >= 0 {
+			lasting[i].Since = c.Warned[at].Since
+			continue
+		}
+		ch.written.Warned = append(ch.written.Warned, item(w))
+	}
+	for _, was := range c.Warned {
+		if !slices.ContainsFunc(lasting, func(w credential.Warning) bool { return w.Code == was.Code }) {
+			ch.written.Unwarned = append(ch.written.Unwarned, item(was))
+		}
+	}
+	c.Warned = lasting
 	return c
 }
 
@@ -105,6 +131,7 @@ func (ch *change) record(
 	if err != nil || entry == nil {
 		return c, nil, err
 	}
+	c = ch.list(c)
 	ch.written.Credentials = append(ch.written.Credentials, c)
 	ch.note(*entry)
 	return c, entry, nil
@@ -155,7 +182,12 @@ func (ch *change) takeSlot(slot credential.Slot, replaces string) {
 // of the mobile ID, with revision 0 for nothing.
 func (ch *change) reserve(c credential.Credential, owner credential.Owner) {
 	ch.refer(c)
-	ch.own(c, credential.OwnerHeld, owner.Revision)
+	// The provider's own report of this reservation may be here before its answer: it is a sighting with the user that
+	// it was made for, and must not cost a transaction.
+	ch.owner(credential.Owner{
+		Account: c.Account, MobileID: c.Mobile.ID, State: credential.OwnerHeld, HolderID: c.HolderID,
+		CredentialID: c.ID, Revision: owner.Revision + 1, OverSighting: c.UserID,
+	})
 }
 
 // refer makes the provider's references of a credential lead to it.

@@ -19,6 +19,7 @@ func (s *Service) carryOut(
 	ctx context.Context, r credential.Request, holderID string, decide func(*change) (credential.Credential, error),
 ) (credential.Result, error) {
 	var c credential.Credential
+	unchanged := false
 	var replayed *credential.Result
 	err := s.untilNoConflict(ctx, func() (err error) {
 		if replayed, err = s.replay(ctx, r, holderID); replayed != nil || err != nil {
@@ -28,6 +29,7 @@ func (s *Service) carryOut(
 		if c, err = decide(ch); err != nil {
 			return err
 		}
+		unchanged = ch.isEmpty()
 		ch.remember(s.idempotency(r, holderID, c.ID))
 		if ch.isEmpty() {
 			return nil
@@ -49,10 +51,14 @@ func (s *Service) carryOut(
 	if err != nil {
 		return credential.Result{}, err
 	}
+	standing, err := s.standing(ctx, c)
+	if err != nil {
+		return credential.Result{}, err
+	}
 	if wasLive {
 		err = refusalOf(c)
 	}
-	return credential.Result{Credential: c, Holder: h}, err
+	return credential.Result{Credential: c, Holder: h, Standing: standing, Unchanged: unchanged}, err
 }
 
 // refusalOf is the error that stands for a failed credential; nil for any other.
@@ -96,7 +102,8 @@ func (s *Service) replay(ctx context.Context, r credential.Request, holderID str
 	if err != nil {
 		return nil, err
 	}
-	return &credential.Result{Credential: c, Holder: h, Replayed: true}, nil
+	standing, err := s.standing(ctx, c)
+	return &credential.Result{Credential: c, Holder: h, Standing: standing, Replayed: true}, err
 }
 
 // idempotency is the record to write with the effect of a request; nil without a key.

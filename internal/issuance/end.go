@@ -38,12 +38,18 @@ func (s *Service) End(ctx context.Context, cmd credential.End) (credential.Resul
 
 // Replace issues a new credential of the same profile. Lost and stolen end the old one in the transaction that creates
 // the new (R6); an upgrade ends it in the one that records the new reservation, so that running out of licences leaves
-// it as it is. Refusals: as Assign, and CodeInvalidState when the old credential is final.
+// it as it is. One at a time: while the newest replacement is live and not activated, asking again for the same reason
+// changes nothing and returns it, and another reason is refused with CodeReplacementPending. Other refusals: as Assign,
+// and CodeInvalidState when the old credential is final.
 func (s *Service) Replace(ctx context.Context, cmd credential.Replace) (credential.Result, error) {
 	return s.carryOut(ctx, cmd.Request, cmd.HolderID, func(ch *change) (c credential.Credential, err error) {
 		_, old, err := s.credential(ctx, cmd.HolderID, cmd.CredentialID)
 		if err != nil {
 			return c, err
+		}
+		pending, err := s.pendingReplacement(ctx, old, cmd.Reason)
+		if err != nil || pending != nil {
+			return value(pending), err
 		}
 		if !old.IsLive() {
 			return c, credential.Refuse(
@@ -63,13 +69,46 @@ func (s *Service) Replace(ctx context.Context, cmd credential.Replace) (credenti
 			return c, err
 		}
 		c = s.newCredential(holder.ID, profile, ch.at())
+		c.Replaces = old.ID
+		old.ReplacedBy, old.ReplacedFor = c.ID, cmd.Reason
 		if cmd.Reason == credential.EndUpgrade {
-			c.Replaces = old.ID
+			ch.row(old)
 		} else if _, err = ch.end(ctx, old, ending(cmd.Reason, cmd.Actor)); err != nil {
 			return c, err
 		}
 		return ch.create(c, cmd.Actor), nil
 	})
+}
+
+// pendingReplacement returns the replacement of a credential that is still on its way to a phone, nil for none. It
+// refuses one that was asked for with another reason.
+func (s *Service) pendingReplacement(
+	ctx context.Context, old credential.Credential, reason credential.EndReason,
+) (*credential.Credential, error) {
+	if old.ReplacedBy == "" {
+		return nil, nil
+	}
+	c, err := s.Store.Credential(ctx, old.HolderID, old.ReplacedBy)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil || !c.IsLive() || c.Stage == credential.StageActivated {
+		return nil, err
+	}
+	if old.ReplacedFor != reason {
+		return nil, &credential.Error{
+			Code: credential.CodeReplacementPending, CredentialID: c.ID,
+			Detail: "The credential is being replaced already, as " + string(old.ReplacedFor) + ".",
+		}
+	}
+	return &c, nil
+}
+
+func value(c *credential.Credential) credential.Credential {
+	if c == nil {
+		return credential.Credential{}
+	}
+	return *c
 }
 
 // Erase begins to erase a holder: every credential is revoked at the provider, the provider's user removed, and then

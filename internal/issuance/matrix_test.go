@@ -411,12 +411,7 @@ func ending(c credential.Credential) string {
 			return "ended unredeemed"
 		}
 	}
-	invitation := c.Invitation.Status
-	switch c.Reason {
-	case credential.ReasonRevokedAtProvider, credential.ReasonDeviceRemoved, credential.ReasonUserDeleted:
-		invitation = "" // cancelled, unless its acceptance was heard of first
-	}
-	return fmt.Sprintf("%s %s, invitation %s", c.State(), c.Reason, invitation)
+	return fmt.Sprintf("%s %s, invitation %s", c.State(), c.Reason, c.Invitation.Status)
 }
 
 // differences tells what of an end is not as it should be.

@@ -19,18 +19,62 @@ import (
 const seenFor = 30 * 24 * time.Hour
 
 // applyReading writes what a reading means for a row, on the revision of the row that was read before it, and updates
-// c.
+// c. A mobile ID that is not listed has the provider read once more before that means anything.
 func (s *Service) applyReading(
 	ctx context.Context, c *credential.Credential, r observe.Reading, actor credential.Actor,
 ) error {
-	for _, e := range observe.Events(*c, r) {
+	r.At = s.Now()
+	seen, err := s.withoutSiblings(ctx, *c, r.User)
+	if err != nil {
+		return err
+	}
+	events := observe.Events(seen, r)
+	before := *c
+	*c = observe.Remember(*c, r)
+	for _, e := range events {
 		after, err := s.applyObserved(ctx, *c, r.User, e, actor)
 		if err != nil {
 			return err
 		}
 		*c = after
 	}
-	return nil
+	if c.Revision != before.Revision || c.Listed == before.Listed && isSameMoment(c.MissingAt, before.MissingAt) {
+		return nil
+	}
+	if c.MissingAt != nil {
+		look := r.At.Add(observe.AbsentFor)
+		if c.LookAt == nil || c.LookAt.After(look) {
+			c.LookAt = &look
+		}
+	}
+	ch := s.begin()
+	*c = ch.row(*c)
+	ch.touch(*c)
+	return ch.commit(ctx)
+}
+
+// withoutSiblings returns a final row as its user is to be looked at for it: by reference only, when what the user
+// lists under its mobile ID is by now another credential's of the holder.
+func (s *Service) withoutSiblings(
+	ctx context.Context, c credential.Credential, u *provider.User,
+) (credential.Credential, error) {
+	if c.IsLive() || c.Mobile == nil || u == nil {
+		return c, nil
+	}
+	k, listed := u.Credential(c.Reserved())
+	if !listed || k.ID == c.CredentialRef {
+		return c, nil
+	}
+	t := c.Reserved()
+	err := s.onlyOurs(ctx, c, &t)
+	ref, e := s.Store.Ref(ctx, c.Account, credential.RefCredential, k.ID)
+	if e != nil && !errors.Is(e, store.ErrNotFound) {
+		return c, errors.Join(err, e)
+	}
+	if t.Mobile == nil || e == nil && ref.CredentialID != c.ID {
+		c.Mobile = nil
+	}
+	return c, err
 }
 
 // applyObserved writes one event that was observed of a row, with everything that has to change together with it: the
@@ -67,7 +111,8 @@ func (s *Service) applyObserved(
 		if err := ch.freeSlot(ctx, c, after); err != nil {
 			return c, err
 		}
-		if !isHeld {
+		// That it is not listed in one reading proves nothing, unless it is with another.
+		if !isHeld && after.Status == credential.StatusReassigned {
 			after.Reservation = credential.ReservationReleased
 			ch.amend(c.ID, func(row *credential.Credential, _ *credential.HistoryEntry) { *row = after })
 		}

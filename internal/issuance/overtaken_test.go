@@ -171,6 +171,8 @@ func TestAReportThatCannotBeAppliedIsReadAgainAndStopsNoOther(t *testing.T) {
 	w.Expect(a, "activated", "")
 	w.Pass(time.Minute)
 	w.Expect(a, "revoked", credential.ReasonRevokedAtProvider)
+	failing(0)
+	w.Pass(2 * time.Minute) // the second look at what was released
 
 	failing(1000)
 	w.Must(w.Sim.Revoke(b.Mobile.ID))
@@ -250,7 +252,9 @@ func TestAUserCreatedAfterTheClaimRanOutIsErased(t *testing.T) {
 		t.Fatalf("overslept %v, at the provider before the erasure: %s", overslept, got)
 	}
 	w.Must(w.Service.Erase(w.Ctx, "E-1", w.Portal))
+	// Not before the late request can no longer be carried out once more.
 	w.Pass(61 * time.Second)
+	w.Pass(credential.LateFor)
 	w.Pass(61 * time.Second)
 	if got := emailsAtProvider(w, "E-1"); got != "[]" {
 		t.Errorf("at the provider after the erasure: %s", got)

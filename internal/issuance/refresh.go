@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/observe"
@@ -14,14 +15,40 @@ import (
 
 // Refresh learns what a provider reports of one of its users: it asks the provider for the truth, once, and brings the
 // rows of that user, and of every other holder concerned, in line with it; then it does what that has made due. Order
-// and repetition of reports do not matter. An error means that the report should come again: a kind of package provider
-// when the provider is in trouble, anything else when the store is.
+// and repetition of reports do not matter. While the provider cannot be asked, the reports are kept on the rows they
+// may concern, which are looked at later; what concerns no row of ours comes again with the feed. So an error means
+// that the store is unwell, and that the report should come again.
 func (s *Service) Refresh(ctx context.Context, facts provider.UserFacts) error {
 	concerned := map[string]bool{}
-	err := s.untilNoConflict(ctx, func() error {
+	outage, err := s.Store.Outage(ctx, facts.Account)
+	if err != nil {
+		return err
+	}
+	var trouble error
+	err = s.untilNoConflict(ctx, func() error {
 		rf := &refresh{Service: s, reported: facts, actor: providerActor(facts.Account), concerned: concerned}
-		return rf.run(ctx)
+		if trouble = nil; !outage.IsOpen() {
+			err := rf.run(ctx)
+			if !isTrouble(err) {
+				return err
+			}
+			trouble = err
+		}
+		return rf.keepForLater(ctx)
 	})
+	if trouble != nil && err == nil {
+		s.Log.WarnContext(
+			ctx,
+			"report kept for later",
+			"account",
+			facts.Account,
+			"userId",
+			facts.UserID,
+			"code",
+			troubleCode(trouble),
+		)
+		err = s.changeOutage(ctx, facts.Account, outage, s.afterTrouble(outage, facts.UserID, trouble))
+	}
 	// In one order, so that a failing life of the simulation can be played again.
 	for _, holderID := range slices.Sorted(maps.Keys(concerned)) {
 		if _, e := s.work(ctx, holderID, facts.Account, providerActor(facts.Account), false); e != nil {
@@ -51,6 +78,12 @@ func (rf *refresh) run(ctx context.Context) error {
 	if err := rf.byMobileID(ctx); err != nil {
 		return err
 	}
+	if len(rows) == 0 {
+		mayHaveOurs, err := rf.ofStranger(ctx)
+		if err != nil || !mayHaveOurs {
+			return err
+		}
+	}
 	isNews := func(f provider.Fact) bool { return observe.IsNews(f, rows) }
 	if rf.reported.UserID == "" || !slices.ContainsFunc(rf.reported.Facts, isNews) {
 		return nil
@@ -64,17 +97,33 @@ func (rf *refresh) run(ctx context.Context) error {
 		return err
 	}
 	for _, c := range rows {
+		if c.Reservation == credential.ReservationInDoubt && slices.ContainsFunc(rf.reported.Facts, observe.Ends) {
+			// It may be about the very answer that the row still waits for.
+			if err := rf.keepReports(ctx, c, rf.Now()); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := rf.apply(ctx, c, observe.Reading{User: u, Facts: rf.reported.Facts}); err != nil {
+			return err
+		}
+		if err := rf.hasten(ctx, c, u); err != nil {
 			return err
 		}
 	}
 	if u == nil {
 		return nil
 	}
+	all := rows
+	if len(rows) > 0 {
+		if all, err = rf.recordLate(ctx, rows[0].HolderID, *u); err != nil {
+			return err
+		}
+	}
 	for _, k := range u.Credentials {
 		isUnnamed := k.MobileID.Number == ""
 		explains := func(c credential.Credential) bool { return observe.Explains(c, k) }
-		if isUnnamed || slices.ContainsFunc(rows, explains) {
+		if isUnnamed || slices.ContainsFunc(all, explains) {
 			continue
 		}
 		if len(rows) > 0 {
@@ -87,6 +136,154 @@ func (rf *refresh) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// hasten has a release that waits for a phone looked at now, when a reading no longer shows what is released.
+func (rf *refresh) hasten(ctx context.Context, c credential.Credential, u *provider.User) error {
+	if c.IsLive() || c.ReleaseAt == nil || u != nil && u.Holds(c.Reserved()) {
+		return nil
+	}
+	ch := rf.begin()
+	c.ReleaseAt = nil
+	ch.touch(ch.row(c))
+	rf.concerned[c.HolderID] = true
+	return ch.commit(ctx)
+}
+
+// recordLate has released what a user of ours has because a request was carried out long after we gave it up, and
+// returns all rows of the holder as they then are.
+func (rf *refresh) recordLate(ctx context.Context, holderID string, u provider.User) ([]credential.Credential, error) {
+	rows, err := rf.Store.Credentials(ctx, holderID)
+	if err != nil {
+		return nil, err
+	}
+	rows = slices.DeleteFunc(rows, func(c credential.Credential) bool { return c.Account != rf.reported.Account })
+	for i, c := range rows {
+		strays, explained := observe.Late(c, rows, u)
+		if len(strays) == 0 || !addStrays(strays, explained)(&c) {
+			continue
+		}
+		ch := rf.begin()
+		rows[i] = ch.row(c)
+		ch.touch(c)
+		if err := ch.commit(ctx); err != nil {
+			return nil, err
+		}
+		rf.concerned[holderID] = true
+	}
+	return rows, nil
+}
+
+// ofStranger is for a report of a user that none of our rows has. The provider is not asked about strangers: their
+// facts and our own items tell what there is to know. It notes which mobile IDs they have that are none of ours, and
+// says whether they may have one that is.
+func (rf *refresh) ofStranger(ctx context.Context) (mayHaveOurs bool, err error) {
+	noted := map[string]bool{}
+	for _, f := range rf.reported.Facts {
+		if rf.reported.UserID == "" || f.MobileID == "" || noted[f.MobileID] || !observe.Gives(f) {
+			continue
+		}
+		noted[f.MobileID] = true
+		owner, err := rf.Store.Owner(ctx, rf.reported.Account, f.MobileID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return false, err
+		}
+		switch owner.State {
+		case credential.OwnerHeld, credential.OwnerSpent:
+			mayHaveOurs = true
+			continue
+		case credential.OwnerForeign: // seen last with the one that the provider named last
+			if owner.UserID == rf.reported.UserID || f.At.Before(owner.SeenAt) {
+				continue
+			}
+		}
+		user := rf.reported.UserID
+		if f.At.Equal(owner.SeenAt) { // which of the two came last, only a reading tells
+			user = ""
+		}
+		if err := rf.recordForeign(ctx, f.MobileID, user, f.At, owner.Revision); err != nil {
+			return false, err
+		}
+	}
+	return mayHaveOurs, nil
+}
+
+// keepForLater keeps what was reported on the rows that it may concern, and asks for a look at them.
+func (rf *refresh) keepForLater(ctx context.Context) error {
+	rows, err := rf.rowsOfUser(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range rf.reported.Facts {
+		if f.MobileID == "" {
+			continue
+		}
+		c, err := rf.lastOwner(ctx, f.MobileID)
+		if err != nil {
+			return err
+		}
+		known := func(row credential.Credential) bool { return row.ID == c.ID }
+		if c != nil && rf.mayConcern(f, *c) && !slices.ContainsFunc(rows, known) {
+			rows = append(rows, *c)
+		}
+	}
+	for _, c := range rows {
+		if err := rf.keepReports(ctx, c, rf.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepReports keeps what was reported on one row, as far as it fits and is not kept already, and asks for a look at it.
+func (rf *refresh) keepReports(ctx context.Context, c credential.Credential, look time.Time) error {
+	ch := rf.begin()
+	c.Reports = slices.Clone(c.Reports)
+	kept := len(c.Reports)
+	ofAnother := rf.reported.UserID != "" && rf.reported.UserID != c.UserID &&
+		c.Reservation != credential.ReservationInDoubt // which does not know its user yet
+	for _, f := range rf.reported.Facts {
+		// Another user's records explain nothing of this row, but that they have its mobile ID.
+		if ofAnother && (c.Mobile == nil || f.MobileID != c.Mobile.ID) {
+			continue
+		}
+		r := credential.Report{
+			What: string(
+				f.What,
+			), Ref: f.Ref, Status: string(f.Status), DeviceID: f.DeviceID, MobileID: f.MobileID, At: f.At,
+		}
+		if ofAnother {
+			r.OtherUserID = rf.reported.UserID
+		}
+		if len(c.Reports) < credential.ReportLimit && f.Status != provider.FactOther && !slices.Contains(c.Reports, r) {
+			c.Reports = append(c.Reports, r)
+		}
+	}
+	isKept := kept == len(c.Reports)
+	if isKept && c.LookAt != nil && !c.LookAt.After(look) {
+		return nil
+	}
+	if c.LookAt == nil || c.LookAt.After(look) {
+		c.LookAt = &look
+	}
+	ch.touch(ch.row(c))
+	return ch.commit(ctx)
+}
+
+// reportedOf are the facts that were kept on a row of its own user's records, and what was reported of other users that
+// may have its mobile ID.
+func reportedOf(c credential.Credential) (facts []provider.Fact, others []credential.Report) {
+	for _, r := range c.Reports {
+		if r.OtherUserID != "" {
+			others = append(others, r)
+			continue
+		}
+		facts = append(facts, provider.Fact{
+			What: provider.What(r.What), Ref: r.Ref, Status: provider.FactStatus(r.Status),
+			DeviceID: r.DeviceID, MobileID: r.MobileID, At: r.At,
+		})
+	}
+	return facts, others
 }
 
 // rowsOfUser lists our rows of the reported user: those that have it, and those in doubt whether they have.
@@ -129,17 +326,73 @@ func (rf *refresh) byMobileID(ctx context.Context) error {
 			return err
 		}
 		r := observe.Reading{Facts: rf.reported.Facts}
-		if rf.reported.UserID != "" { // then the facts are about another user's records
-			r = observe.Reading{WithAnother: true}
-		}
 		if r.User, err = readUser(ctx, p, c.UserID); err != nil {
 			return err
+		}
+		isOfOther := rf.reported.UserID != ""
+		if isOfOther { // then the facts are about another user's records
+			r.Facts = nil
+			r.WithAnother, err = rf.isWithOther(ctx, p, *c, r.User, rf.reported.UserID, f.At)
+			if err != nil {
+				return err
+			}
 		}
 		if err := rf.apply(ctx, *c, r); err != nil {
 			return err
 		}
+		if isOfOther && !r.WithAnother && !isListed(r.User, *c) { // one of the two readings is an old one
+			if err := rf.lookAgain(ctx, *c); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// isListed says whether a credential's own user lists its mobile ID.
+func isListed(u *provider.User, c credential.Credential) bool {
+	if u == nil {
+		return false
+	}
+	_, listed := u.Credential(c.Reserved())
+	return listed
+}
+
+// isWithOther says whether another user, of whom that was reported for a moment, has a credential's mobile ID, and its
+// own user, as it was read, does not. The report alone is believed only where the provider has never listed the mobile
+// ID, perhaps because it lists none that is only reserved: if it is not older than our reservation, and the second
+// reading does not list the mobile ID either.
+func (s *Service) isWithOther(
+	ctx context.Context, p provider.Provider, c credential.Credential, own *provider.User, otherID string, at time.Time,
+) (bool, error) {
+	if isListed(own, c) {
+		return false, nil
+	}
+	if !c.Listed && c.MissingAt != nil && s.Now().Sub(*c.MissingAt) >= observe.AbsentFor {
+		owner, err := s.Store.Owner(ctx, c.Account, c.Mobile.ID)
+		if err != nil {
+			return false, err
+		}
+		if at.After(owner.UpdatedAt) {
+			return true, nil
+		}
+	}
+	other, err := readUser(ctx, p, otherID)
+	if err != nil || other == nil {
+		return false, err
+	}
+	return slices.ContainsFunc(other.Credentials, func(k provider.Credential) bool {
+		return k.MobileID.ID == c.Mobile.ID
+	}), nil
+}
+
+// lookAgain keeps what was reported on a row and has the provider read again a while later.
+func (rf *refresh) lookAgain(ctx context.Context, c credential.Credential) error {
+	newest, err := rf.Store.Credential(ctx, c.HolderID, c.ID)
+	if err != nil {
+		return err
+	}
+	return rf.keepReports(ctx, newest, rf.Now().Add(observe.AbsentFor))
 }
 
 // mayConcern says whether a fact about its mobile ID could change a credential whose own user it was not reported of.
@@ -180,7 +433,7 @@ func (rf *refresh) withAnother(ctx context.Context, p provider.Provider, k provi
 		return nil
 	}
 	if owner.State != credential.OwnerHeld && owner.State != credential.OwnerSpent {
-		return rf.recordForeign(ctx, k.MobileID.ID, owner.Revision)
+		return rf.recordForeign(ctx, k.MobileID.ID, rf.reported.UserID, rf.Now(), owner.Revision)
 	}
 	c, err := rf.Store.Credential(ctx, owner.HolderID, owner.CredentialID)
 	if errors.Is(err, store.ErrNotFound) {
@@ -191,7 +444,7 @@ func (rf *refresh) withAnother(ctx context.Context, p provider.Provider, k provi
 	}
 	if owner.State == credential.OwnerHeld && !c.IsLive() {
 		// Otherwise a reservation of ours whose answer is under way would be taken for one that we were given.
-		if err := rf.recordForeign(ctx, k.MobileID.ID, owner.Revision); err != nil {
+		if err := rf.recordForeign(ctx, k.MobileID.ID, rf.reported.UserID, rf.Now(), owner.Revision); err != nil {
 			return err
 		}
 	}
@@ -217,11 +470,12 @@ func (rf *refresh) withAnother(ctx context.Context, p provider.Provider, k provi
 	return err
 }
 
-// recordForeign notes that a user unknown to us has a mobile ID. revision is what was read of its owner.
-func (rf *refresh) recordForeign(ctx context.Context, mobileID string, revision int64) error {
+// recordForeign notes that a user unknown to us had a mobile ID at a moment. revision is what was read of its owner.
+func (rf *refresh) recordForeign(ctx context.Context, mobileID, userID string, at time.Time, revision int64) error {
 	ch := rf.begin()
 	ch.owner(credential.Owner{
-		Account: rf.reported.Account, MobileID: mobileID, State: credential.OwnerForeign, Revision: revision,
+		Account: rf.reported.Account, MobileID: mobileID, State: credential.OwnerForeign, UserID: userID,
+		SeenAt: at, Revision: revision,
 	})
 	return ch.commit(ctx)
 }

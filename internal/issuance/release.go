@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/store"
 )
+
+// secondLook is how long after a release the provider is read again.
+const secondLook = time.Minute
 
 // release gives back what a row must not keep: its own reservation once it is to be gone, and whatever it caused
 // besides. Only reading the users afterwards confirms it; until then the row keeps what it knows.
@@ -22,12 +26,7 @@ func (r *run) release(ctx context.Context, c credential.Credential) error {
 		return err
 	}
 	for _, t := range targets {
-		redeemed := t.InvitationRef == c.InvitationRef && c.Invitation.Status == credential.InvitationAccepted
-		if t.InvitationRef == "" || redeemed {
-			continue
-		}
-		err := r.noteAnswer(p.Cancel(ctx, t.InvitationRef))
-		if err != nil && !errors.Is(err, provider.ErrNotFound) && !errors.Is(err, provider.ErrRefused) {
+		if err := r.giveBack(ctx, p, c, t); err != nil {
 			return err
 		}
 	}
@@ -35,26 +34,67 @@ func (r *run) release(ctx context.Context, c credential.Credential) error {
 	if err != nil {
 		return err
 	}
-	revoked := false
-	for _, t := range left {
-		if t.CredentialRef == "" {
-			continue
-		}
-		err := r.noteAnswer(p.Revoke(ctx, t.CredentialRef))
-		if err != nil && !errors.Is(err, provider.ErrNotFound) {
-			return err
-		}
-		revoked = true
-	}
-	if revoked {
-		if left, err = r.stillHeld(ctx, p, left); err != nil {
+	// A credential may have got another reference since, when it was issued.
+	again := slices.DeleteFunc(slices.Clone(left), func(h held) bool { return h.revoking || h.CredentialRef == "" })
+	for _, t := range again {
+		if err := r.revoke(ctx, p, t.CredentialRef); err != nil {
 			return err
 		}
 	}
-	if len(left) > 0 {
-		return errNotGoneYet
+	if len(again) > 0 {
+		if left, err = r.stillHeld(ctx, p, targets); err != nil {
+			return err
+		}
 	}
-	return r.recordReleased(ctx, c)
+	if len(left) == 0 || r.holder.Erasing && allRevoking(left) { // an erasure does not wait for a phone
+		return r.recordReleased(ctx, c)
+	}
+	if allRevoking(left) {
+		return r.awaitRelease(ctx, c)
+	}
+	return errNotGoneYet
+}
+
+// giveBack asks for the end of what we know of one reservation: its invitation unless that was redeemed, and its
+// credential, whether or not a reading would list it. Only what was asked for is believed to be gone when it is not
+// listed.
+func (r *run) giveBack(
+	ctx context.Context, p provider.Provider, c credential.Credential, t credential.Reserved,
+) error {
+	redeemed := t.InvitationRef == c.InvitationRef && c.Invitation.Status == credential.InvitationAccepted
+	if t.InvitationRef != "" && !redeemed {
+		err := r.noteAnswer(p.Cancel(ctx, t.InvitationRef))
+		if err != nil && !errors.Is(err, provider.ErrNotFound) && !errors.Is(err, provider.ErrRefused) {
+			return err
+		}
+	}
+	// What was given to another may be there under the same reference: it is revoked only where our own user lists it.
+	isWithAnother := c.Status == credential.StatusReassigned && t.InvitationRef == c.InvitationRef
+	if t.CredentialRef == "" || isWithAnother {
+		return nil
+	}
+	return r.revoke(ctx, p, t.CredentialRef)
+}
+
+func (r *run) revoke(ctx context.Context, p provider.Provider, ref string) error {
+	if err := r.noteAnswer(p.Revoke(ctx, ref)); err != nil && !errors.Is(err, provider.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+func allRevoking(left []held) bool {
+	return !slices.ContainsFunc(left, func(h held) bool { return !h.revoking })
+}
+
+// awaitRelease is for a release that the provider has begun, and a phone keeps waiting.
+func (r *run) awaitRelease(ctx context.Context, c credential.Credential) error {
+	return r.edit(ctx, c, func(c *credential.Credential) bool {
+		at := r.Now().Add(credential.NextReleaseLook(c.ReleaseLooks))
+		c.ReleaseAt, c.ReleaseLooks = &at, c.ReleaseLooks+1
+		c.Retry = credential.Retry{}
+		return true
+	})
 }
 
 // releaseTargets lists what a row must give back, without what by now belongs to another credential of ours.
@@ -74,9 +114,9 @@ func (r *run) releaseTargets(ctx context.Context, c credential.Credential) ([]cr
 	return targets, nil
 }
 
-// onlyOurs strips from a reservation what by now belongs to another credential of ours: each reference that leads to
-// another, and the mobile ID unless this credential is its owner.
-func (r *run) onlyOurs(ctx context.Context, c credential.Credential, t *credential.Reserved) error {
+// onlyOurs strips from a reservation what by now belongs to another credential: each reference that leads to another of
+// ours, and the mobile ID.
+func (s *Service) onlyOurs(ctx context.Context, c credential.Credential, t *credential.Reserved) error {
 	for _, known := range []struct {
 		kind credential.RefKind
 		ref  *string
@@ -84,7 +124,7 @@ func (r *run) onlyOurs(ctx context.Context, c credential.Credential, t *credenti
 		if *known.ref == "" {
 			continue
 		}
-		free, err := r.isUnclaimed(ctx, c, known.kind, *known.ref)
+		free, err := s.isUnclaimed(ctx, c, known.kind, *known.ref)
 		if err != nil {
 			return err
 		}
@@ -95,24 +135,35 @@ func (r *run) onlyOurs(ctx context.Context, c credential.Credential, t *credenti
 	if t.Mobile == nil {
 		return nil
 	}
-	owner, err := r.Store.Owner(ctx, c.Account, t.Mobile.ID)
+	owner, err := s.Store.Owner(ctx, c.Account, t.Mobile.ID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	isHere := owner.State == credential.OwnerHeld || owner.State == credential.OwnerSpent
-	if !isHere || owner.CredentialID != c.ID {
+	// Only inside the credential's own user is anything looked for by its mobile ID. There it is another's only when
+	// the owner is another credential of this holder, or the provider was seen to give it to this very user anew.
+	isTaken := owner.State == credential.OwnerHeld || owner.State == credential.OwnerSpent
+	ofSibling := isTaken && owner.HolderID == c.HolderID && owner.CredentialID != c.ID
+	givenAnew := owner.State == credential.OwnerForeign && owner.UserID == t.UserID
+	if ofSibling || givenAnew {
 		t.Mobile = nil
 	}
 	return nil
+}
+
+// held is a reservation of which something is still there. revoking: nothing but a credential whose revocation has
+// begun.
+type held struct {
+	credential.Reserved
+	revoking bool
 }
 
 // stillHeld reads the users of reservations and returns those of which something is still there: a pending invitation,
 // or a credential, under the reference it is listed with now.
 func (r *run) stillHeld(
 	ctx context.Context, p provider.Provider, targets []credential.Reserved,
-) ([]credential.Reserved, error) {
+) ([]held, error) {
 	users := map[string]*provider.User{}
-	var left []credential.Reserved
+	var left []held
 	for _, t := range targets {
 		u, read := users[t.UserID]
 		if !read {
@@ -128,7 +179,8 @@ func (r *run) stillHeld(
 		}
 		k, _ := u.Credential(t)
 		t.CredentialRef = k.ID
-		left = append(left, t)
+		isPending := u.InvitationStatus(t.InvitationRef) == provider.InvitationPending
+		left = append(left, held{t, k.Revoking && !isPending})
 	}
 	return left, nil
 }
@@ -147,12 +199,17 @@ func (r *run) recordReleased(ctx context.Context, c credential.Credential) error
 				return s.InvitationRef == t.InvitationRef && s.CredentialRef == t.CredentialRef
 			})
 		})
-		row.Retry = credential.Retry{}
+		row.Retry, row.ReleaseAt, row.ReleaseLooks = credential.Retry{}, nil, 0
 		ch := r.begin()
 		if c.Want == credential.WantGone {
 			row.Aside = nil
 			if c.Reservation == credential.ReservationHeld && row.Reservation == credential.ReservationHeld {
 				row.Reservation = credential.ReservationReleased
+				// One reading is enough to say so; another one makes sure that it was not an old one.
+				if !r.holder.Erasing {
+					look := ch.at().Add(secondLook)
+					row.LookAt, row.Looks = &look, 0
+				}
 				if err := ch.disown(ctx, row, credential.OwnerReleased); err != nil {
 					return err
 				}

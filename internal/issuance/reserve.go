@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/observe"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/store"
 )
@@ -33,12 +34,22 @@ func (r *run) issue(ctx context.Context, c credential.Credential) error {
 	case err != nil:
 		return err
 	}
+	if reopened, err := r.reopen(ctx, c, before); reopened || err != nil {
+		return err
+	}
 	c.Reservation, c.Doubt = credential.ReservationInDoubt, newDoubt(r.NewID(), r.Now(), before)
 	if err := r.save(ctx, &c); err != nil {
 		return err
 	}
 	reserved, err := p.Reserve(ctx, before.ID, person(r.holder), c.PartNumber)
 	if r.noteAnswer(err) != nil {
+		if errors.Is(err, provider.ErrEmailInUse) && before.ID == "" && !r.isEmailInUseForLong(c) {
+			// The search may not find yet what was made a moment ago, by a request of ours that was carried out late.
+			if err := r.withdrawDoubt(ctx, c); err != nil {
+				return err
+			}
+			return r.postpone(ctx, c, credential.StepIssue, credential.ReasonEmailInUse)
+		}
 		return r.notReserved(ctx, c, err)
 	}
 	if before.ID == "" {
@@ -48,6 +59,14 @@ func (r *run) issue(ctx context.Context, c credential.Credential) error {
 		}
 	}
 	return r.recordAnswer(ctx, c, reserved)
+}
+
+// emailInUseFor is how long an e-mail that no search finds has to be refused before that is believed.
+const emailInUseFor = 10 * time.Minute
+
+func (r *run) isEmailInUseForLong(c credential.Credential) bool {
+	isAgain := c.Retry.For == credential.StepIssue && c.Retry.Error == credential.ReasonEmailInUse
+	return isAgain && r.Now().Sub(c.Retry.Since) >= emailInUseFor
 }
 
 // newDoubt notes what the provider's user had before the provider was asked to reserve.
@@ -64,6 +83,9 @@ func newDoubt(id string, now time.Time, before provider.User) *credential.Doubt 
 
 // notReserved is for a reservation that ended in an error. Only a definite no takes the doubt back.
 func (r *run) notReserved(ctx context.Context, c credential.Credential, err error) error {
+	if errors.Is(err, provider.ErrHeldBack) { // it was not asked
+		return errors.Join(r.withdrawDoubt(ctx, c), err)
+	}
 	if errors.Is(err, provider.ErrUnavailable) || errors.Is(err, provider.ErrOverLimit) {
 		// Over the limit means that nothing was done, says the provider; but it says so with a status that gateways in
 		// front of it use as well, and a doubt costs one reading.
@@ -153,7 +175,7 @@ func (r *run) recordAnswer(ctx context.Context, c credential.Credential, got cre
 		switch {
 		case owner.State == credential.OwnerSpent:
 			return r.keepAside(ctx, row, got, nil)
-		case owner.State == credential.OwnerForeign:
+		case owner.State == credential.OwnerForeign && owner.UserID != got.UserID:
 			return r.recordFromForeign(ctx, row, got, owner)
 		case owner.State == credential.OwnerHeld && owner.CredentialID != row.ID:
 			return r.takeOver(ctx, row, got, owner)
@@ -219,6 +241,9 @@ func givenToAnother(reason string, actor credential.Actor) credential.Event {
 func (r *run) recordFromForeign(
 	ctx context.Context, row credential.Credential, got credential.Reserved, owner credential.Owner,
 ) error {
+	if owner.SeenAt.Before(row.Doubt.At.Add(-observe.ClocksDiffer)) { // it had it before we asked
+		return r.recordReserved(ctx, row, got, owner, nil)
+	}
 	p, err := r.connect(ctx)
 	if err != nil {
 		return err
@@ -231,6 +256,11 @@ func (r *run) recordFromForeign(
 		if _, listed := u.Credential(got); listed {
 			return r.recordReserved(ctx, row, got, owner, nil)
 		}
+	}
+	if again := row.Doubt.At.Add(observe.AbsentFor); r.Now().Before(again) { // the reading may be an old one
+		row.Doubt.Answer = &got
+		row.Retry = credential.Retry{For: credential.StepSettle, At: again}
+		return r.save(ctx, &row)
 	}
 	row = withReservation(row, got)
 	ch := r.begin()

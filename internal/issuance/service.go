@@ -25,6 +25,8 @@ type Service struct {
 	Log       *slog.Logger
 	// Count raises a metric by one. The names are the Metric constants.
 	Count func(metric string)
+	// Gauge says how things stand, by the Gauge constants; nil for a function that does not sweep.
+	Gauge func(metric string, value float64)
 	// Pause waits a random while before a conflicting write is tried again, attempt counting from 0; nil for a few
 	// milliseconds of real time.
 	Pause func(ctx context.Context, attempt int) error
@@ -111,4 +113,13 @@ func (s *Service) credential(
 		err = credential.Refuse(credential.CodeCredentialNotFound, "The holder has no credential with this id.")
 	}
 	return h, c, err
+}
+
+// standing reads how a credential's account stands.
+func (s *Service) standing(ctx context.Context, c credential.Credential) (credential.Standing, error) {
+	outage, err := s.Store.Outage(ctx, c.Account)
+	if err != nil {
+		return credential.Standing{}, err
+	}
+	return credential.Standing{Outage: outage}, nil
 }

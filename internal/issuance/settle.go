@@ -18,7 +18,7 @@ func (r *run) settle(ctx context.Context, c credential.Credential) error {
 	}
 	u, err := r.findUser(ctx)
 	if errors.Is(err, provider.ErrNotFound) || errors.Is(err, provider.ErrEmailInUse) {
-		return r.withdrawDoubt(ctx, c)
+		return r.giveUpDoubt(ctx, c, nil)
 	}
 	if err != nil {
 		return err
@@ -29,18 +29,51 @@ func (r *run) settle(ctx context.Context, c credential.Credential) error {
 	}
 	switch {
 	case len(invitations) == 0 && len(credentials) == 0:
-		return r.withdrawDoubt(ctx, c)
+		return r.giveUpDoubt(ctx, c, nil)
 	case len(invitations) == 1 && len(credentials) == 1:
+		if err := r.rememberIfUnsure(ctx, c); err != nil {
+			return err
+		}
 		return r.recordAnswer(ctx, c, r.reservedOf(ctx, c, u, invitations[0], credentials[0]))
 	}
 	// The provider does not say which invitation goes with which mobile ID, so one can be picked only when there is
 	// one. All of them go back, and a new one is asked for.
+	return r.giveUpDoubt(ctx, c, straysOf(u.ID, invitations, credentials))
+}
+
+// giveUpDoubt settles a doubt without its answer, which is remembered, and has strays released.
+func (r *run) giveUpDoubt(ctx context.Context, c credential.Credential, strays []credential.Reserved) error {
 	return r.edit(ctx, c, func(newest *credential.Credential) bool {
 		if !isSameDoubt(*newest, c) {
 			return false
 		}
-		newest.Strays = append(newest.Strays, straysOf(u.ID, invitations, credentials)...)
+		newest.Unanswered = r.remembering(*newest)
+		newest.Strays = append(newest.Strays, strays...)
 		newest.Reservation, newest.Doubt = credential.ReservationNone, nil
+		return true
+	})
+}
+
+// rememberIfUnsure remembers a doubt that is about to be settled with what may just as well be the late answer to an
+// earlier one: then its own may still come.
+func (r *run) rememberIfUnsure(ctx context.Context, c credential.Credential) error {
+	rows, err := r.rowsHere(ctx)
+	if err != nil {
+		return err
+	}
+	mayBeLate := func(row credential.Credential) bool {
+		return row.PartNumber == c.PartNumber && slices.ContainsFunc(row.Unanswered, func(d credential.Doubt) bool {
+			return d.ID != c.Doubt.ID && !d.Rechecked
+		})
+	}
+	if !slices.ContainsFunc(rows, mayBeLate) {
+		return nil
+	}
+	return r.edit(ctx, c, func(newest *credential.Credential) bool {
+		if !isSameDoubt(*newest, c) {
+			return false
+		}
+		newest.Unanswered = r.remembering(*newest)
 		return true
 	})
 }
@@ -127,10 +160,10 @@ func notedBeside(c credential.Credential, rows []credential.Credential) map[cred
 }
 
 // isUnclaimed says whether no other credential of ours has a provider's record.
-func (r *run) isUnclaimed(
+func (s *Service) isUnclaimed(
 	ctx context.Context, c credential.Credential, kind credential.RefKind, id string,
 ) (bool, error) {
-	ref, err := r.Store.Ref(ctx, c.Account, kind, id)
+	ref, err := s.Store.Ref(ctx, c.Account, kind, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
 	}

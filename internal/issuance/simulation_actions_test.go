@@ -304,6 +304,12 @@ func (s *simulation) falseReport() {
 		status = pick(s.t, "status", []provider.FactStatus{provider.FactIssued, provider.FactUpdated})
 		fact = provider.Fact{What: provider.AboutCredential, Ref: c.CredentialRef, Status: status, At: s.Now()}
 	}
+	s.falselyReport(c, fact)
+}
+
+func (s *simulation) falselyReport(c credential.Credential, fact provider.Fact) {
 	facts := provider.UserFacts{Account: c.Account, UserID: c.UserID, Facts: []provider.Fact{fact}}
-	s.do("false report "+string(status)+" of "+c.ID, func(p *issuance.Service) error { return p.Refresh(s.Ctx, facts) })
+	s.do("false report "+string(fact.Status)+" of "+c.ID, func(p *issuance.Service) error {
+		return p.Refresh(s.Ctx, facts)
+	})
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
 
@@ -109,4 +110,22 @@ func (s *simulation) contest() {
 	if len(s.stopped) < mostAtOnce {
 		s.sweepOnce()
 	}
+}
+
+// secondOnAPhone: a holder redeems a second credential of one profile on one phone, and the provider reports what was
+// not so: that the second invitation was cancelled.
+func (s *simulation) secondOnAPhone() {
+	first := s.row(func(c credential.Credential) bool { return c.IsLive() && c.Stage == credential.StageActivated })
+	second := s.row(func(c credential.Credential) bool {
+		return c.HolderID == first.HolderID && c.ProfileID == first.ProfileID && c.IsLive() &&
+			c.Stage == credential.StageInvited && c.Invitation.Mails > 0
+	})
+	if len(s.stopped) >= mostAtOnce {
+		panic(notNow{})
+	}
+	phone, code := first.Device.ID, s.CodeOf(second)
+	s.Log("redeem ", phone, " ", s.SimOf(second.Account).Redeem(phone, code))
+	s.falselyReport(second, provider.Fact{
+		What: provider.AboutInvitation, Ref: second.InvitationRef, Status: provider.FactCancelled, At: s.Now(),
+	})
 }

@@ -20,6 +20,7 @@ type tally struct {
 	lives   int
 	calls   int
 	counts  map[string]map[string]int // by kind of cell, by cell
+	weather []string                  // of the life that is being lived
 }
 
 const (
@@ -27,11 +28,12 @@ const (
 	cellEvent      = "event"
 	cellStep       = "step"
 	cellTransition = "transition"
+	cellWeather    = "switch × event" // counted only
 )
 
 func newTally() *tally {
 	return &tally{started: time.Now(), counts: map[string]map[string]int{cellVerdict: {}, cellEvent: {}, cellStep: {},
-		cellTransition: {}}}
+		cellTransition: {}, cellWeather: {}}}
 }
 
 func (y *tally) verdict(v worldtest.Verdict, c worldtest.Call) {
@@ -59,6 +61,9 @@ func (y *tally) endOfLife(s *simulation) {
 			s.Fatal(err)
 		}
 		for _, e := range entries {
+			for _, name := range y.weather {
+				y.counts[cellWeather][name+" × "+string(e.Event)]++
+			}
 			y.counts[cellEvent][string(e.Event)]++
 			if e.From != "" {
 				y.counts[cellTransition][transitionCell(e)]++
@@ -114,7 +119,7 @@ var unreachable = map[string]string{
 // the matrix, which is asked itself what each event does in each state. A cell that changes nothing leaves no trace and
 // is not counted.
 func expected() map[string][]string {
-	cells := map[string][]string{}
+	cells := map[string][]string{cellWeather: nil}
 	for _, call := range worldtest.Calls() {
 		for _, v := range append(worldtest.Verdicts(call), kill, stay) {
 			cells[cellVerdict] = append(cells[cellVerdict], verdictCell(v, call))
@@ -126,7 +131,7 @@ func expected() map[string][]string {
 	for _, k := range []credential.StepKind{
 		credential.StepEnd, credential.StepSettle, credential.StepRelease, credential.StepIssue, credential.StepMail,
 		credential.StepPicture,
-		credential.StepLook, credential.StepExpire,
+		credential.StepLook, credential.StepExpire, credential.StepRecheck, credential.StepNote,
 	} {
 		cells[cellStep] = append(cells[cellStep], string(k))
 	}
@@ -150,7 +155,8 @@ func expected() map[string][]string {
 	return cells
 }
 
-// mustReachAll says whether a run is long enough to be judged by what it has reached, and not one with a seed of its own.
+// mustReachAll says whether a run is long enough to be judged by what it has reached, and not one with a seed of its
+// own.
 func (y *tally) mustReachAll() bool {
 	wanted, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
 	isDefault := slices.Contains(seeds, flag.Lookup("rapid.seed").Value.String())
@@ -171,8 +177,8 @@ func (y *tally) missed() []string {
 	return missed
 }
 
-// report prints the tally, and fails the test when any cell was never reached that can be, or one that is said to be out
-// of reach was.
+// report prints the tally, and fails the test when any cell was never reached that can be, or one that is said to be
+// out of reach was.
 func (y *tally) report(t *testing.T) {
 	took := time.Since(y.started)
 	t.Logf("%d lives, %.1f a second, %d calls, %.0f a second", y.lives, float64(y.lives)/took.Seconds(), y.calls,

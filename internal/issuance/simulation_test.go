@@ -13,7 +13,6 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
-	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
 
@@ -23,9 +22,9 @@ import (
 // interleaving can happen, and a failure is shrunk to the shortest story that leads to it. What all lives together have
 // reached is counted (tally), and what none of them reached fails the test.
 
-// lives is how many lives a round has unless the command line says otherwise, and seeds where the rounds begin. There is
-// another round as long as a cell of the tally has not been reached: a change of the code or of the actions lives other
-// lives, and what chance alone brings about must not depend on one seed.
+// lives is how many lives a round has unless the command line says otherwise, and seeds where the rounds begin. There
+// is another round as long as a cell of the tally has not been reached: a change of the code or of the actions lives
+// other lives, and what chance alone brings about must not depend on one seed.
 const lives = 1200
 
 var seeds = []string{"106", "107", "108", "109"}
@@ -57,6 +56,10 @@ type simulation struct {
 	keys     map[string]string // Idempotency-Key -> credential
 	untold   map[string]int64  // see noteUntold
 	pictures int
+
+	veryLate  bool                       // requests that timed out may arrive ten minutes later
+	forbidden map[string]map[string]bool // by account: mobile IDs whose revocation was forbidden once
+	strangers map[string]bool            // by account: there are users of other systems
 }
 
 // callback is a report of the provider on its way.
@@ -66,7 +69,8 @@ type callback struct {
 }
 
 func newSimulation(t *rapid.T, tally *tally) *simulation {
-	s := &simulation{t: t, tally: tally, serene: true, keys: map[string]string{}, untold: map[string]int64{}}
+	s := &simulation{t: t, tally: tally, serene: true, keys: map[string]string{}, untold: map[string]int64{},
+		forbidden: map[string]map[string]bool{}, strangers: map[string]bool{}}
 	s.schedule = newSchedule(t)
 	accounts := []string{account}
 	s.profiles = map[string]string{"hq": account, "annex": account}
@@ -79,11 +83,9 @@ func newSimulation(t *rapid.T, tally *tally) *simulation {
 	s.World = worldtest.New(t, func(o *worldtest.Options) {
 		o.Accounts, o.Pools, o.Weather = accounts, map[string]int{part: pool, part2: 3}, s
 		o.Log = slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})
-		o.Switches = origosim.Switches{
-			CancelFreesID:            rapid.Bool().Draw(t, "cancelling frees the ID"),
-			CancelAcceptedAnswers2xx: rapid.Bool().Draw(t, "cancelling what was accepted answers 2xx"),
-			SearchByExternalID:       rapid.Bool().Draw(t, "search by externalId"),
-			OnePerPartNumberAndPhone: upTo(t, "one of a part number on a phone", 3) == 3,
+		o.Switches = drawSwitches(t)
+		if s.veryLate = seldom(t, "requests come very late"); s.veryLate {
+			o.LateAfter = worldtest.VeryLate
 		}
 		o.Deliver = s.receive
 		o.Watch = func(c credential.Credential, h credential.Holder, item credential.WorkItem) {
@@ -169,9 +171,9 @@ func (s *simulation) sweep(p *issuance.Service) error {
 
 // calm lets everything come to rest and checks that all is well.
 func (s *simulation) calm() {
-	s.Log("calm")
+	s.Logf("calm; the provider's switches: %v", switchedOn(s.Sim.Switches()))
 	s.serene = true
-	s.settle()
+	s.clearSky()
 	finish := rapid.Bool().Draw(s.t, "finish what is stopped")
 	for len(s.stopped) > 0 {
 		if in := s.stopped[0]; finish && !s.isOverdue(in) {
@@ -206,8 +208,12 @@ func (s *simulation) nextRetry() (at time.Time, waits bool) {
 	}
 	for _, c := range s.Rows() {
 		h, err := s.Store.Holder(s.Ctx, c.HolderID)
-		if step := credential.Next(c, h, s.Now()); err == nil && step.Kind == c.Retry.For && c.Retry.Attempts > 0 {
+		step := credential.Next(c, h, s.Now())
+		if err == nil && step.Kind == c.Retry.For && c.Retry.Attempts > 0 {
 			soonest(c.Retry.At)
+		}
+		if err == nil && (step.Kind == credential.StepRecheck || step.Kind == credential.StepRelease) {
+			soonest(step.At)
 		}
 		if item, err := s.Store.WorkItem(s.Ctx, c.HolderID, c.Account); err == nil && item.Retry.Attempts > 0 {
 			soonest(item.Retry.At)
@@ -222,15 +228,18 @@ func TestEveryLifeEndsWellInAnyWeather(t *testing.T) {
 		s := newSimulation(t, counts)
 		defer s.stopAll()
 		t.Repeat(map[string]func(*rapid.T){"": func(*rapid.T) { s.settle() }, "next": func(*rapid.T) { s.next() }})
+		counts.weather = switchedOn(s.Sim.Switches())
 		s.calm()
 		counts.endOfLife(s)
 	}
 	rapid.Check(t, live)
 	if counts.mustReachAll() {
 		for _, seed := range seeds[1:] {
-			if t.Failed() || len(counts.missed()) == 0 {
+			missed := counts.missed()
+			if t.Failed() || len(missed) == 0 {
 				break
 			}
+			t.Logf("another round for %q", missed)
 			if err := flag.Set("rapid.seed", seed); err != nil {
 				t.Fatal(err)
 			}

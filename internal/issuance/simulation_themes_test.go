@@ -35,8 +35,8 @@ var themes = []theme{
 	{
 		name:  "phones",
 		kinds: []string{"Slot", "Seen", "Picture", "pause"},
-		likely: []string{"redeem", "redeem", "fetch", "remove phone", "resend", "sweep", "sweep", "false report",
-			"false report"},
+		likely: []string{"assign", "redeem", "redeem", "fetch", "remove phone", "resend", "sweep", "sweep",
+			"false report", "false report", "second on a phone", "second on a phone"},
 		begins: []string{anInvitation, aBadge},
 	},
 	{
@@ -61,6 +61,11 @@ var themes = []theme{
 		name:   "the account",
 		kinds:  []string{"token", "feed", "Bookmark", "SetBookmark", "Outage", "SetOutage", "Due", "Profiles", "list stock"},
 		likely: []string{"sweep", "sweep", "sweep", "outage", "wait", "wait"},
+	},
+	{
+		name: "bad weather",
+		likely: []string{"user unwell", "user unwell", "forbid", "phone trouble", "others at work", "spell of mail", "assign",
+			"end", "sweep", "sweep", "redeem"},
 	},
 	{
 		name:   "the stock",
@@ -133,7 +138,8 @@ func (s *simulation) next() {
 		{"provider revokes", s.providerRevokes}, {"provider reassigns", s.providerReassigns}, {"outage",
 			s.beginOrEndOutage},
 		{"spent", s.spendElsewhere}, {"false report", s.falseReport}, {"oversleep", s.oversleep}, {"contest",
-			s.contest},
+			s.contest}, {"second on a phone", s.secondOnAPhone}, {"user unwell", s.userUnwell}, {"forbid", s.forbid},
+		{"phone trouble", s.phoneTrouble}, {"others at work", s.othersAtWork}, {"spell of mail", s.spellOfMail},
 	}
 	times := map[string]int{"assign": 3, "go on": 3, "deliver": 3, "wait": 2, "redeem": 2, "sweep": 2}
 	for _, name := range s.theme.likely {

@@ -19,15 +19,16 @@ func (r *run) mail(ctx context.Context, c credential.Credential) error {
 	if err != nil {
 		return err
 	}
-	now := r.Now()
+	now, askedAt := r.Now(), c.Invitation.AskedAt
 	c.Invitation.MailingAt = &now
+	c.Invitation.Doubts++
 	if err := r.save(ctx, &c); err != nil {
 		return err
 	}
 	outcome := r.Mailer.Send(ctx, mail.NewLetter(r.holder, profile, c))
 	switch outcome.Fate {
 	case mail.Sent:
-		e := credential.Event{Kind: credential.EventMailed, Actor: r.actor}
+		e := credential.Event{Kind: credential.EventMailed, AskedAt: askedAt, Actor: r.actor}
 		return r.recordEvent(
 			ctx,
 			c,
@@ -35,8 +36,14 @@ func (r *run) mail(ctx context.Context, c credential.Credential) error {
 			func(c *credential.Credential) { c.Invitation.SentTo = maskEmail(r.holder.Email) },
 		)
 	case mail.Throttled, mail.Rejected:
+		if c.Retry.For != credential.StepMail || c.Retry.Error != outcome.Reason {
+			r.Log.WarnContext(ctx, "mail refused", "holderId", c.HolderID, "credentialId", c.ID, "code", outcome.Reason)
+		}
 		return r.edit(ctx, c, func(c *credential.Credential) bool {
-			c.Invitation.MailingAt = nil
+			if c.Invitation.AskedAt.Equal(askedAt) {
+				c.Invitation.MailingAt = nil
+				c.Invitation.Doubts--
+			}
 			c.Retry = credential.Postpone(c.Retry, credential.StepMail, outcome.Reason, r.Now())
 			return true
 		})
@@ -109,24 +116,97 @@ func (r *run) setPicture(ctx context.Context, p provider.Provider, c credential.
 	return picture.Hash, err
 }
 
-// look reads the provider again for an accepted credential that no report has put on a device.
+// look reads the provider again for an accepted credential that no report has put on a device, and for one of which a
+// report could not be applied when it came.
 func (r *run) look(ctx context.Context, c credential.Credential) error {
 	u, err := r.userOf(ctx, c)
 	if err != nil {
 		return err
 	}
-	if err := r.applyReading(ctx, &c, observe.Reading{User: u}, r.actor); err != nil {
+	looked := c
+	reading := observe.Reading{User: u}
+	facts, others := reportedOf(c)
+	reading.Facts = facts
+	for _, report := range others {
+		p, err := r.connect(ctx)
+		if err != nil {
+			return err
+		}
+		with, err := r.isWithOther(ctx, p, c, u, report.OtherUserID, report.At)
+		if r.noteAnswer(err) != nil {
+			return err
+		}
+		reading.WithAnother = reading.WithAnother || with
+	}
+	if u == nil {
+		if reading.SearchMisses, err = r.searchMisses(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.applyReading(ctx, &c, reading, r.actor); err != nil {
+		return err
+	}
+	isBack, err := r.isBack(ctx, c, u)
+	if err != nil {
 		return err
 	}
 	return r.edit(ctx, c, func(c *credential.Credential) bool {
-		if c.Stage != credential.StageActivating {
+		if isBack && c.Reservation == credential.ReservationReleased {
+			c.Reservation = credential.ReservationHeld
+		}
+		if len(c.Reports) > len(looked.Reports) { // more was reported meanwhile
 			return false
+		}
+		c.Reports, c.Retry = nil, credential.Retry{}
+		if len(others) > 0 && c.IsLive() && c.MissingAt != nil && r.Now().Sub(*c.MissingAt) < observe.AbsentFor {
+			// Whether the other user has it, the second reading decides.
+			again := c.MissingAt.Add(observe.AbsentFor)
+			c.Reports, c.LookAt = others, &again
+			return true
+		}
+		if c.MissingAt != nil && c.IsLive() && c.Stage != credential.StageActivating {
+			// Not listed: the provider is asked again, ever less often, until it lists it or the invitation is over.
+			next := r.Now().Add(credential.NextLook(c.Looks))
+			c.LookAt = &next
+			c.Looks++
+			return true
+		}
+		if c.Stage != credential.StageActivating {
+			c.LookAt, c.Looks = nil, 0
+			return true
 		}
 		next := r.Now().Add(credential.NextLook(c.Looks))
 		c.LookAt = &next
 		c.Looks++
 		return true
 	})
+}
+
+// isBack says whether a user still has what was taken for released: the reading that said so was an old one.
+func (r *run) isBack(ctx context.Context, c credential.Credential, u *provider.User) (bool, error) {
+	if u == nil || c.IsLive() || c.Reservation != credential.ReservationReleased {
+		return false, nil
+	}
+	t := c.Reserved()
+	err := r.onlyOurs(ctx, c, &t)
+	return u.Holds(t), err
+}
+
+// searchMisses says whether a search finds no user of the holder. A 404 for the user alone may be the provider's
+// mistake.
+func (r *run) searchMisses(ctx context.Context) (bool, error) {
+	p, err := r.connect(ctx)
+	if err != nil || r.holder.Email == "" {
+		return r.holder.Email == "", err
+	}
+	_, err = p.FindUser(ctx, person(r.holder))
+	if _ = r.noteAnswer(err); errors.Is(err, provider.ErrNotFound) {
+		return true, nil
+	}
+	if errors.Is(err, provider.ErrEmailInUse) {
+		return true, nil
+	}
+	return false, err
 }
 
 // expire ends an invitation whose deadline has passed. Our clock alone decides nothing: the invitation is cancelled,
@@ -153,5 +233,11 @@ func (r *run) expire(ctx context.Context, c credential.Credential) error {
 	if u != nil && u.InvitationStatus(c.InvitationRef) == provider.InvitationPending {
 		return errNotGoneYet
 	}
-	return r.applyReading(ctx, &c, observe.Reading{User: u}, r.actor)
+	if err := r.applyReading(ctx, &c, observe.Reading{User: u}, r.actor); err != nil {
+		return err
+	}
+	if c.IsLive() && c.Stage == credential.StageInvited {
+		return errNotGoneYet // the user could not be found: nothing is known yet
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package issuance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
@@ -11,13 +12,14 @@ import (
 )
 
 const (
-	duePage       = 25
-	outageAfter   = 3 // holders in a row that found no answer make it the account's trouble
-	feedPages     = 20
-	feedTries     = 3                  // sweeps for which a report that cannot be applied holds up the bookmark
-	feedReach     = 7 * 24 * time.Hour // how far back a first reading of the feed goes
-	stockInterval = 5 * time.Minute
-	sweepReserve  = 12 * time.Second // one work unit, kept free at the end of the time there is
+	duePage   = 25
+	feedPages = 20
+	// feedBehindPage is how many events are read at a time when the sweep before did not get to the end of the feed.
+	feedBehindPage = 25
+	feedTries      = 3                  // sweeps for which a report that cannot be applied holds up the bookmark
+	feedReach      = 7 * 24 * time.Hour // how far back a first reading of the feed goes
+	stockInterval  = 5 * time.Minute
+	sweepReserve   = 12 * time.Second // one work unit, kept free at the end of the time there is
 )
 
 // SweepReport says what a sweep did. More is set when it stopped before everything due was done, and running again
@@ -40,6 +42,7 @@ func (s *Service) Sweep(ctx context.Context, accounts []string) (SweepReport, er
 			failed = errors.Join(failed, err)
 		}
 	}
+	s.gauge(ctx, accounts)
 	return report, failed
 }
 
@@ -48,36 +51,106 @@ type sweep struct {
 	*Service
 	account string
 	report  *SweepReport
-	outage  credential.Outage
+	// feedRead: the feed was read to its end.
+	feedRead bool
 }
 
-func (sw *sweep) run(ctx context.Context) (err error) {
-	if sw.outage, err = sw.Store.Outage(ctx, sw.account); err != nil {
+// run sweeps one account: what its feed reports before what is due, because a stolen badge may be in it.
+func (sw *sweep) run(ctx context.Context) error {
+	outage, err := sw.Store.Outage(ctx, sw.account)
+	if err != nil {
 		return err
 	}
-	if sw.Now().Before(sw.outage.NextProbe) {
-		return nil
-	}
-	trouble, err := sw.workDue(ctx)
-	if err != nil || trouble {
-		return err
-	}
-	if trouble, err = sw.readFeed(ctx); err != nil {
-		return err
-	}
-	if trouble {
-		return sw.openOutage(ctx)
-	}
-	if !sw.outage.Since.IsZero() {
-		if err := sw.closeOutage(ctx); err != nil {
-			return err
+	if outage.IsOpen() {
+		if sw.Now().Before(outage.NextProbe) {
+			return nil
 		}
+		return sw.probe(ctx, outage)
+	}
+	atMost := 0
+	if !outage.FeedBehind.IsZero() { // a page that cannot be dealt with in one sweep must not be read again for ever
+		atMost = feedBehindPage
+	}
+	trouble, err := sw.readFeed(ctx, atMost)
+	if err != nil {
+		return err
+	}
+	// A feed that fails by itself is no outage; but a user that fails with it may not be what is unwell.
+	is := sw.afterTrouble(outage, "", trouble)
+	switch {
+	case sw.feedRead:
+		is.FeedBehind = time.Time{}
+	case is.FeedBehind.IsZero():
+		is.FeedBehind = sw.Now()
+	}
+	if err := sw.changeOutage(ctx, sw.account, outage, is); err != nil || is.IsOpen() {
+		return err
+	}
+	if _, err := sw.workDue(ctx, unit{accountAnswers: trouble == nil}); err != nil {
+		return err
 	}
 	return sw.lookAtStock(ctx)
 }
 
-// workDue works off what is due. trouble says that the provider does not answer.
-func (sw *sweep) workDue(ctx context.Context) (trouble bool, err error) {
+// probe tries an account in trouble: one call for the account itself, and after it one unit of work at a time until the
+// provider answers one. When all of that is well, the outage is over.
+func (sw *sweep) probe(ctx context.Context, outage credential.Outage) error {
+	if err := sw.callAccount(ctx); err != nil {
+		if !isTrouble(err) {
+			return err
+		}
+		return sw.changeOutage(ctx, sw.account, outage, outage.Open(outage.Reason, sw.Now()))
+	}
+	answered, err := sw.workDue(ctx, unit{accountAnswers: true, probing: true})
+	if err != nil {
+		return err
+	}
+	newest, err := sw.Store.Outage(ctx, sw.account)
+	if err != nil {
+		return err
+	}
+	if !answered {
+		return sw.changeOutage(ctx, sw.account, newest, newest.Open(newest.Reason, sw.Now()))
+	}
+	if err := sw.changeOutage(ctx, sw.account, newest, credential.Outage{}); err != nil {
+		return err
+	}
+	return sw.run(ctx)
+}
+
+// callAccount makes one call that concerns no holder: the stock of a part number, or the feed where there is no
+// profile.
+func (sw *sweep) callAccount(ctx context.Context) error {
+	p, err := sw.Providers.Provider(ctx, sw.account)
+	if err != nil {
+		return fmt.Errorf("%w: %w", provider.ErrNoAccess, err)
+	}
+	profiles, err := sw.Store.Profiles(ctx)
+	if err != nil {
+		return err
+	}
+	for _, profile := range profiles {
+		if profile.Account == sw.account {
+			_, err := p.Stock(ctx, profile.PartNumber)
+			if isTrouble(err) {
+				return err
+			}
+			return nil
+		}
+	}
+	bookmark, err := sw.Store.Bookmark(ctx, sw.account)
+	if err != nil {
+		return err
+	}
+	if _, err := p.Feed(ctx, bookmark, sw.Now().Add(-feedReach), 0); isTrouble(err) {
+		return err
+	}
+	return nil
+}
+
+// workDue works off what is due, until the account turns out to be in trouble. When probing, it stops at the first unit
+// that the provider answers; answered is false when it answered none of those that asked it.
+func (sw *sweep) workDue(ctx context.Context, u unit) (answered bool, err error) {
 	started := sw.Now()
 	tried := map[string]bool{}
 	unanswered := 0
@@ -93,31 +166,36 @@ func (sw *sweep) workDue(ctx context.Context) (trouble bool, err error) {
 			}
 			if isOutOfTime(ctx) {
 				sw.report.More = true
-				return false, nil
+				return unanswered == 0, nil
 			}
 			tried[ref.HolderID], progress = true, true
-			switch sw.workOn(ctx, ref.HolderID) {
+			switch sw.workOn(ctx, ref.HolderID, u) {
 			case workStopped:
 				unanswered++
-				if !sw.outage.Since.IsZero() || unanswered >= outageAfter {
-					return true, sw.openOutage(ctx)
-				}
 			case workDone:
 				sw.report.Worked++
-				unanswered = 0
+				if u.probing {
+					return true, nil
+				}
+			}
+			if !u.probing && unanswered > 0 {
+				outage, err := sw.Store.Outage(ctx, sw.account)
+				if err != nil || outage.IsOpen() {
+					return false, err
+				}
 			}
 		}
 		if !progress {
-			return false, nil
+			return unanswered == 0, nil
 		}
 	}
 }
 
 // workOn does what is due for one holder. A work item that the store cannot be read or written for is counted, and
 // never stops the others.
-func (sw *sweep) workOn(ctx context.Context, holderID string) outcome {
+func (sw *sweep) workOn(ctx context.Context, holderID string, u unit) outcome {
 	actor := credential.Actor{Type: credential.ActorSweep}
-	result, err := sw.work(ctx, holderID, sw.account, actor, true)
+	result, err := sw.workUnit(ctx, holderID, sw.account, actor, true, u)
 	if err != nil {
 		sw.Count(MetricPoison)
 		sw.Log.ErrorContext(ctx, "work item failed", "holderId", holderID, "account", sw.account, "error", err)
@@ -132,63 +210,45 @@ func isOutOfTime(ctx context.Context) bool {
 	return ok && time.Until(deadline) < sweepReserve
 }
 
-// openOutage notes that the account is in trouble, to be tried once a minute.
-func (sw *sweep) openOutage(ctx context.Context) error {
-	now := sw.Now()
-	if sw.outage.Since.IsZero() {
-		sw.outage.Since = now
-		sw.Log.ErrorContext(ctx, "provider in trouble", "account", sw.account)
-	}
-	// A little less than the schedule's minute, so that the next sweep is not just too early.
-	sw.outage.NextProbe = now.Add(probeWait - 5*time.Second)
-	sw.outage.Reason = "provider_unavailable"
-	return sw.Store.SetOutage(ctx, sw.account, sw.outage)
-}
-
-func (sw *sweep) closeOutage(ctx context.Context) error {
-	sw.Log.InfoContext(ctx, "provider answers again", "account", sw.account, "since", sw.outage.Since)
-	sw.outage = credential.Outage{}
-	return sw.Store.SetOutage(ctx, sw.account, sw.outage)
-}
-
 // readFeed reads on in the provider's own record of events, so that a lost report costs a minute and not a badge. The
 // bookmark moves when everything before it has been dealt with.
-func (sw *sweep) readFeed(ctx context.Context) (trouble bool, err error) {
+//
+// trouble is the account's: the feed itself got no answer. A user that cannot be read waits as due work, and never
+// stops the others.
+func (sw *sweep) readFeed(ctx context.Context, atMost int) (trouble, err error) {
 	p, err := sw.Providers.Provider(ctx, sw.account)
 	if err != nil {
 		sw.Log.ErrorContext(ctx, "account cannot be used", "account", sw.account, "error", err)
-		return true, nil
+		return fmt.Errorf("%w: %w", provider.ErrNoAccess, err), nil
 	}
 	bookmark, err := sw.Store.Bookmark(ctx, sw.account)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	for range feedPages {
-		feed, err := p.Feed(ctx, bookmark, sw.Now().Add(-feedReach))
+		feed, err := p.Feed(ctx, bookmark, sw.Now().Add(-feedReach), atMost)
 		if isTrouble(err) {
-			return true, nil
+			return err, nil
 		}
 		if err != nil {
 			sw.Log.ErrorContext(ctx, "feed cannot be read", "account", sw.account, "error", err)
-			return false, nil
+			return nil, nil
 		}
 		passed, err := sw.applyPage(ctx, feed, bookmark)
-		if isTrouble(err) {
-			return true, nil
-		}
 		if err != nil || !passed {
-			return false, err
+			return nil, err
 		}
 		if bookmark = feed.Next; !feed.More {
-			return false, nil
+			sw.feedRead = true
+			return nil, nil
 		}
 	}
 	sw.report.More = true
-	return false, nil
+	return nil, nil
 }
 
 // applyPage applies what a page of the feed reports and moves the bookmark behind it; passed is false when it stays. An
-// error is trouble of the account, or the store's when it cannot move the bookmark.
+// error is the store's when it cannot move the bookmark.
 func (sw *sweep) applyPage(ctx context.Context, feed provider.Feed, bookmark string) (passed bool, err error) {
 	unapplied := false
 	for _, u := range feed.Users {
@@ -197,9 +257,6 @@ func (sw *sweep) applyPage(ctx context.Context, feed provider.Feed, bookmark str
 			return false, nil
 		}
 		if err := sw.Refresh(ctx, u); err != nil {
-			if isTrouble(err) {
-				return false, err
-			}
 			unapplied = true
 			sw.Count(MetricPoison)
 			sw.Log.ErrorContext(ctx, "report not applied", "account", sw.account, "userId", u.UserID, "error", err)

@@ -3,6 +3,7 @@ package issuance
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
@@ -14,17 +15,31 @@ var errNotGoneYet = errors.New("still at the provider")
 // isTrouble says whether a failure belongs to the account, not to the row.
 func isTrouble(err error) bool {
 	return errors.Is(err, provider.ErrUnavailable) || errors.Is(err, provider.ErrOverLimit) ||
-		errors.Is(err, provider.ErrNotOurs)
+		errors.Is(err, provider.ErrNotOurs) || errors.Is(err, provider.ErrNoAccess)
+}
+
+// isOfRow says whether trouble is the row's own, because a call for the account was answered just before: then the row
+// backs off alone.
+func (r *run) isOfRow(err error) bool {
+	isForbidden := errors.Is(err, provider.ErrOverLimit) && !errors.Is(err, provider.ErrHeldBack)
+	return r.unit.accountAnswers && (errors.Is(err, provider.ErrUnavailable) || isForbidden)
+}
+
+func rowTroubleCode(err error) string {
+	if errors.Is(err, provider.ErrOverLimit) {
+		return "forbidden_by_provider"
+	}
+	return "unreadable_at_provider"
 }
 
 func troubleCode(err error) string {
 	switch {
 	case errors.Is(err, provider.ErrOverLimit):
-		return "provider_call_limit"
+		return credential.TroubleLimit
 	case errors.Is(err, provider.ErrNotOurs):
-		return "provider_access_denied"
+		return credential.TroubleAccessDenied
 	}
-	return "provider_unavailable"
+	return credential.TroubleUnavailable
 }
 
 // isRefusal says whether a failure is a definite no to one row or user.
@@ -51,7 +66,11 @@ func (r *run) noteTrouble(ctx context.Context, c credential.Credential, step cre
 		if c.Retry.For == step && c.Retry.Error == code {
 			return false
 		}
-		c.Retry = credential.Retry{For: step, Attempts: max(c.Retry.Attempts, 1), Error: code}
+		since := c.Retry.Since
+		if c.Retry.For != step || since.IsZero() {
+			since = r.Now()
+		}
+		c.Retry = credential.Retry{For: step, Attempts: max(c.Retry.Attempts, 1), Error: code, Since: since}
 		return true
 	})
 }
@@ -81,7 +100,7 @@ func (r *run) connect(ctx context.Context) (provider.Provider, error) {
 		p, err := r.Providers.Provider(ctx, r.item.Account)
 		if err != nil {
 			r.Log.ErrorContext(ctx, "account cannot be used", "account", r.item.Account, "error", err)
-			return nil, provider.ErrUnavailable
+			return nil, fmt.Errorf("account %s: %w", r.item.Account, provider.ErrNoAccess)
 		}
 		r.provider = p
 	}
@@ -91,7 +110,7 @@ func (r *run) connect(ctx context.Context) (provider.Provider, error) {
 // noteAnswer notes whether the provider answered a call that ended in err, and passes err on.
 func (r *run) noteAnswer(err error) error {
 	if err == nil || !isTrouble(err) {
-		r.answered, r.unanswered = true, 0
+		r.answered, r.unanswered, r.trouble = true, 0, nil
 	}
 	return err
 }

@@ -103,10 +103,10 @@ func (r *run) keepUser(ctx context.Context, rows []credential.Credential, next *
 	for {
 		job := r.userJob(rows, next.at == nil)
 		if job == nil {
-			return nil
+			return r.showHolderRetry(ctx, rows, credential.Retry{})
 		}
 		now := r.Now()
-		if r.unanswered >= unansweredLimit {
+		if !r.mayCall() {
 			next.add(now.Add(probeWait))
 			return nil
 		}
@@ -123,6 +123,7 @@ func (r *run) keepUser(ctx context.Context, rows []credential.Credential, next *
 			continue
 		case isTrouble(err):
 			r.unanswered++
+			r.trouble = err
 			next.add(now.Add(probeWait))
 			return nil
 		case !isRefusal(err):
@@ -133,8 +134,30 @@ func (r *run) keepUser(ctx context.Context, rows []credential.Credential, next *
 			r.reportStuck(ctx, "", stepUser, refusalCode(err))
 		}
 		next.add(r.item.Retry.At)
-		return r.Store.SaveWork(ctx, r.item)
+		if err := r.Store.SaveWork(ctx, r.item); err != nil {
+			return err
+		}
+		return r.showHolderRetry(ctx, rows, r.item.Retry)
 	}
+}
+
+// showHolderRetry shows on the holder's live rows that the provider refuses what its user needs; the zero value, that
+// it does not.
+func (r *run) showHolderRetry(ctx context.Context, rows []credential.Credential, retry credential.Retry) error {
+	for _, row := range rows {
+		if !row.IsLive() || row.HolderRetry == retry {
+			continue
+		}
+		err := r.edit(ctx, row, func(c *credential.Credential) bool {
+			differs := c.IsLive() && c.HolderRetry != retry
+			c.HolderRetry = retry
+			return differs
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // recallUser finds the provider's user of a holder that is being erased in the rows, when the work item does not know
@@ -174,11 +197,27 @@ func (r *run) userJob(rows []credential.Credential, idle bool) func(context.Cont
 
 // deleteUser removes the provider's user of an erased holder.
 func (r *run) deleteUser(ctx context.Context, p provider.Provider) error {
-	err := r.noteAnswer(p.DeleteUser(ctx, r.item.UserID))
-	if err != nil && !errors.Is(err, provider.ErrNotFound) {
+	if err := r.remove(ctx, p, func() error { return p.DeleteUser(ctx, r.item.UserID) }); err != nil {
 		return err
 	}
 	return r.rememberUser(ctx, "", "")
+}
+
+// remove removes the user or something of it. That it is not there may be the word of a gateway in front of the
+// provider: it is believed when the provider says so between two readings of the user.
+func (r *run) remove(ctx context.Context, p provider.Provider, call func() error) error {
+	err := r.noteAnswer(call())
+	if !errors.Is(err, provider.ErrNotFound) {
+		return err
+	}
+	if _, err := readUser(ctx, p, r.item.UserID); r.noteAnswer(err) != nil {
+		return err
+	}
+	if err := r.noteAnswer(call()); !errors.Is(err, provider.ErrNotFound) {
+		return err
+	}
+	_, err = readUser(ctx, p, r.item.UserID)
+	return r.noteAnswer(err)
 }
 
 // updateUser gives the provider's user the holder's present description.
@@ -200,8 +239,8 @@ func (r *run) removePicture(ctx context.Context, p provider.Provider) error {
 	if r.item.PictureRef == "" {
 		return nil
 	}
-	err := r.noteAnswer(p.RemovePhoto(ctx, r.item.UserID, r.item.PictureRef))
-	if err != nil && !errors.Is(err, provider.ErrNotFound) {
+	remove := func() error { return p.RemovePhoto(ctx, r.item.UserID, r.item.PictureRef) }
+	if err := r.remove(ctx, p, remove); err != nil {
 		return err
 	}
 	r.item.PictureRef = ""

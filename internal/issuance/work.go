@@ -37,8 +37,11 @@ type run struct {
 	until      time.Time
 	provider   provider.Provider // nil until it is first needed
 	answered   bool              // the provider answered at least once
-	unanswered int               // calls without an answer since the last one with
-	waiting    map[string]bool   // rows that met trouble in this run: they wait, the others need not (R6)
+	outage     credential.Outage // the account's trouble, as this run knows it
+	unit       unit
+	trouble    error           // the last call that ended in trouble, nil since one was answered
+	unanswered int             // calls without an answer since the last one with
+	waiting    map[string]bool // rows that met trouble in this run: they wait, the others need not (R6)
 }
 
 // unansweredLimit is how many calls in a row may go unanswered before a run asks no more.
@@ -50,6 +53,22 @@ const unansweredLimit = 2
 func (s *Service) work(
 	ctx context.Context, holderID, account string, actor credential.Actor, onlyDue bool,
 ) (outcome, error) {
+	return s.workUnit(ctx, holderID, account, actor, onlyDue, unit{})
+}
+
+// unit is what the sweep knows of the account before a unit of work.
+type unit struct {
+	// accountAnswers: a call for the account itself was just answered. What is not answered then is the row's own
+	// trouble, and backs off alone.
+	accountAnswers bool
+	// probing: the provider may be called although the account is in trouble.
+	probing bool
+}
+
+// workUnit does what work does, for the sweep.
+func (s *Service) workUnit(
+	ctx context.Context, holderID, account string, actor credential.Actor, onlyDue bool, u unit,
+) (outcome, error) {
 	now := s.Now()
 	claim := credential.Claim{ID: s.NewID(), Until: now.Add(claimFor)}
 	item, err := s.Store.Claim(ctx, holderID, account, claim, now, onlyDue)
@@ -59,7 +78,12 @@ func (s *Service) work(
 	if err != nil {
 		return workBusy, err
 	}
-	r := &run{Service: s, item: item, actor: actor, until: now.Add(workFor), waiting: map[string]bool{}}
+	r := &run{
+		Service: s, item: item, actor: actor, until: now.Add(workFor), waiting: map[string]bool{}, unit: u,
+	}
+	if r.outage, err = s.Store.Outage(ctx, account); err != nil {
+		return workBusy, err
+	}
 	for {
 		due, drop, err := r.round(ctx)
 		if err != nil {
@@ -87,10 +111,31 @@ func (s *Service) work(
 		}
 		r.item.Added = newest.Added
 	}
+	if err := r.noteOutage(ctx); err != nil {
+		return workStopped, err
+	}
 	if r.unanswered > 0 && !r.answered {
 		return workStopped, nil
 	}
 	return workDone, nil
+}
+
+// noteOutage stores what this run learned of the account's trouble. Only the probe closes an outage.
+func (r *run) noteOutage(ctx context.Context) error {
+	is := r.outage
+	if r.answered {
+		is = is.Answered()
+	}
+	if r.trouble != nil {
+		is = r.afterTrouble(is, r.item.HolderID, r.trouble)
+	}
+	return r.changeOutage(ctx, r.item.Account, r.outage, is)
+}
+
+// mayCall says whether the provider may be called now: not while the account is in trouble, nor after too many calls
+// without an answer.
+func (r *run) mayCall() bool {
+	return (r.unit.probing || !r.outage.IsOpen()) && r.unanswered < unansweredLimit
 }
 
 func (r *run) outOfTime() bool { return !r.Now().Before(r.until) }
@@ -164,8 +209,9 @@ func (r *run) takeSteps(ctx context.Context, c credential.Credential, next *mome
 			next.add(now)
 			return nil
 		}
-		atProvider := step.Kind != credential.StepMail && step.Kind != credential.StepEnd
-		if atProvider && (r.waiting[c.ID] || r.unanswered >= unansweredLimit) {
+		isHere := step.Kind == credential.StepMail || step.Kind == credential.StepEnd ||
+			step.Kind == credential.StepNote
+		if !isHere && (r.waiting[c.ID] || !r.mayCall()) {
 			next.add(now.Add(probeWait))
 			return nil
 		}
@@ -189,15 +235,22 @@ func (r *run) take(
 		credential.StepIssue:   r.issue,
 		credential.StepMail:    r.mail,
 		credential.StepPicture: r.picture,
+		credential.StepRecheck: r.recheck,
 		credential.StepLook:    r.look,
 		credential.StepExpire:  r.expire,
+		credential.StepNote:    r.note,
 	}
 	err := steps[step](ctx, c)
 	switch {
 	case isTrouble(err):
 		r.unanswered++
 		r.waiting[c.ID] = true
-		err = r.noteTrouble(ctx, c, step, troubleCode(err))
+		r.trouble = err
+		if r.isOfRow(err) {
+			err = r.postpone(ctx, c, step, rowTroubleCode(err))
+		} else {
+			err = r.noteTrouble(ctx, c, step, troubleCode(err))
+		}
 	case isRefusal(err):
 		err = r.postpone(ctx, c, step, refusalCode(err))
 	}
@@ -206,6 +259,9 @@ func (r *run) take(
 	}
 	return r.Store.Credential(ctx, c.HolderID, c.ID)
 }
+
+// note stores a row again, which lists the warnings that have begun with time.
+func (r *run) note(ctx context.Context, c credential.Credential) error { return r.save(ctx, &c) }
 
 // endRow ends a live row because the holder's time is over.
 func (r *run) endRow(ctx context.Context, c credential.Credential) error {
@@ -248,9 +304,9 @@ func (r *run) finishErasing(
 ) (forgotten bool, err error) {
 	for _, c := range rows {
 		if err := r.edit(ctx, c, func(c *credential.Credential) bool {
-			hasAddress := c.Invitation.SentTo != ""
-			c.Invitation.SentTo = ""
-			return hasAddress
+			isLeft := c.Invitation.SentTo != "" || c.LookAt != nil
+			c.Invitation.SentTo, c.LookAt = "", nil
+			return isLeft
 		}); err != nil {
 			return false, err
 		}

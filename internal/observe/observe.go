@@ -7,6 +7,7 @@ package observe
 
 import (
 	"slices"
+	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
@@ -21,6 +22,37 @@ type Reading struct {
 	Facts []provider.Fact
 	// WithAnother says that the row's mobile ID was seen with another user.
 	WithAnother bool
+	// At is when the user was read.
+	At time.Time
+	// SearchMisses says that a search found no such user either.
+	SearchMisses bool
+}
+
+// AbsentFor is how long a second reading has to come after the first that did not list a mobile ID.
+const AbsentFor = time.Minute
+
+// isAbsenceBelieved says whether a reading without the row's mobile ID is believed: an earlier one listed it, and this
+// is the second without it, AbsentFor after the first.
+func isAbsenceBelieved(c credential.Credential, r Reading) bool {
+	return c.Listed && c.MissingAt != nil && r.At.Sub(*c.MissingAt) >= AbsentFor
+}
+
+// Remember returns a live row with what a reading says of whether its mobile ID is listed.
+func Remember(c credential.Credential, r Reading) credential.Credential {
+	if !c.IsLive() || c.Reservation != credential.ReservationHeld {
+		return c
+	}
+	if r.User != nil {
+		if _, listed := r.User.Credential(c.Reserved()); listed {
+			c.Listed, c.MissingAt = true, nil
+			return c
+		}
+	}
+	if c.MissingAt == nil {
+		at := r.At
+		c.MissingAt = &at
+	}
+	return c
 }
 
 // Events lists what a reading means for a row that was read before it, in the order in which it is to be applied; none
@@ -34,7 +66,7 @@ func Events(c credential.Credential, r Reading) []credential.Event {
 		return ofFinal(c, r)
 	}
 	if r.User == nil {
-		return []credential.Event{{Kind: credential.EventRevokedAtProvider, Reason: credential.ReasonUserDeleted}}
+		return ofNoUser(c, r)
 	}
 	if k, listed := r.User.Credential(c.Reserved()); listed {
 		return ofListed(c, k, r)
@@ -42,10 +74,29 @@ func Events(c credential.Credential, r Reading) []credential.Event {
 	return ofMissing(c, r)
 }
 
+// ofNoUser is for a live row whose user was not found. That is trouble of the user, unless the provider reported its
+// end, or a search has missed it as well, a while after the first reading that did.
+func ofNoUser(c credential.Credential, r Reading) []credential.Event {
+	reported := slices.ContainsFunc(r.Facts, func(f provider.Fact) bool {
+		return f.What == provider.AboutUser && f.Status == provider.FactDeleted
+	})
+	missed := r.SearchMisses && c.MissingAt != nil && r.At.Sub(*c.MissingAt) >= AbsentFor
+	switch {
+	case reported || missed:
+		return []credential.Event{{Kind: credential.EventRevokedAtProvider, Reason: credential.ReasonUserDeleted}}
+	case r.WithAnother:
+		r.User = &provider.User{}
+		return ofMissing(c, r)
+	}
+	return nil
+}
+
 // ofListed is for a live row whose mobile ID its user has.
 func ofListed(c credential.Credential, k provider.Credential, r Reading) []credential.Event {
 	invitation := r.User.InvitationStatus(c.InvitationRef)
 	switch {
+	case k.Revoking:
+		return nil // begun, and not done
 	case k.Device != nil && !k.Issuing:
 		activated := credential.Event{Kind: credential.EventActivated, Device: k.Device, CredentialRef: k.ID}
 		return append([]credential.Event{activated}, contradictions(c, r)...)
@@ -60,13 +111,21 @@ func ofListed(c credential.Credential, k provider.Credential, r Reading) []crede
 // ofMissing is for a live row whose mobile ID its user does not have.
 func ofMissing(c credential.Credential, r Reading) []credential.Event {
 	if e := explanation(c, r); e != nil {
+		isAccepted := r.User.InvitationStatus(c.InvitationRef) == provider.InvitationAccepted
+		if c.Stage == credential.StageInvited && isAccepted { // it was accepted before it ended
+			return []credential.Event{{Kind: credential.EventAccepted}, *e}
+		}
 		return []credential.Event{*e}
 	}
 	missing := credential.Event{Kind: credential.EventMissingAtProvider, Reason: credential.ReasonMissingAtProvider}
 	if r.WithAnother {
 		missing = credential.Event{Kind: credential.EventGivenToAnother, Reason: credential.ReasonGivenToAnother}
 	}
+	isMissing := r.WithAnother || isAbsenceBelieved(c, r)
 	if c.Stage != credential.StageInvited {
+		if !isMissing {
+			return nil
+		}
 		return []credential.Event{missing}
 	}
 	invitation := r.User.InvitationStatus(c.InvitationRef)
@@ -80,6 +139,9 @@ func ofMissing(c credential.Credential, r Reading) []credential.Event {
 	}
 	if events := unredeemed(c, invitation); events != nil && !r.WithAnother {
 		return events
+	}
+	if !isMissing {
+		return nil
 	}
 	return []credential.Event{missing}
 }
@@ -120,8 +182,18 @@ func unredeemed(c credential.Credential, invitation provider.InvitationStatus) [
 }
 
 // explanation finds the provider's word for why a mobile ID is gone: an explicit revocation, or the removal of its
-// device; nil for none.
+// device, as listed or as reported; nil for none.
 func explanation(c credential.Credential, r Reading) *credential.Event {
+	for _, ended := range r.User.Ended {
+		if !ended.Is(c.Reserved()) {
+			continue
+		}
+		reason := credential.ReasonRevokedAtProvider
+		if ended.Why == provider.FactInactive {
+			reason = credential.ReasonDeviceRemoved
+		}
+		return &credential.Event{Kind: credential.EventRevokedAtProvider, Reason: reason}
+	}
 	for _, f := range r.Facts {
 		switch {
 		case f.Status == provider.FactRevoked && f.Names(c.Reserved()):
@@ -179,6 +251,23 @@ func Explains(c credential.Credential, k provider.Credential) bool {
 		c.Reservation == credential.ReservationInDoubt && c.PartNumber == k.PartNumber
 }
 
+// Gives says whether a fact says that its user has a mobile ID now.
+func Gives(f provider.Fact) bool {
+	if f.What != provider.AboutCredential {
+		return false
+	}
+	return f.Status == provider.FactReserved || f.Status == provider.FactIssued
+}
+
+// Ends says whether a fact says that something is over.
+func Ends(f provider.Fact) bool {
+	switch f.Status {
+	case provider.FactRevoked, provider.FactCancelled, provider.FactExpired, provider.FactDeleted:
+		return true
+	}
+	return false
+}
+
 // IsNews says whether a fact could mean a change for the rows of its user, so that the provider has to be read. Most of
 // what our own calls cause only repeats what the rows say already, and is not.
 func IsNews(f provider.Fact, rows []credential.Credential) bool {
@@ -224,7 +313,9 @@ func implied(f provider.Fact, c credential.Credential) bool {
 		return c.Invitation.Status == credential.InvitationAccepted
 	case provider.FactIssued, provider.FactActive:
 		return c.Stage == credential.StageActivated
-	case provider.FactCancelled, provider.FactRevoked:
+	case provider.FactRevoked:
+		return !c.IsLive() && c.ReleaseAt == nil // what is waited for
+	case provider.FactCancelled:
 		return !c.IsLive()
 	case provider.FactExpired:
 		return c.Status == credential.StatusExpired

@@ -3,6 +3,7 @@ package observe_test
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/observe"
@@ -21,7 +22,7 @@ func row(state string) credential.Credential {
 	c := credential.Credential{
 		ID: "c1", Account: "acme", PartNumber: part, Status: credential.StatusActive, Want: credential.WantLive,
 		Reservation: credential.ReservationHeld, UserID: "u1", InvitationRef: "i1", CredentialRef: "k1",
-		Mobile: &credential.MobileID{ID: "m:1", Number: "1"},
+		Mobile: &credential.MobileID{ID: "m:1", Number: "1"}, Listed: true,
 	}
 	switch stage := credential.Stage(state); stage {
 	case credential.StageInvited, credential.StageActivating, credential.StageActivated:
@@ -64,6 +65,8 @@ func fact(what provider.What, ref string, status provider.FactStatus) provider.F
 	return provider.Fact{What: what, Ref: ref, Status: status}
 }
 
+var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+
 var (
 	pending, accepted   = provider.InvitationPending, provider.InvitationAccepted
 	cancelled, expired  = provider.InvitationCancelled, provider.InvitationExpired
@@ -100,6 +103,16 @@ func TestEventsOfAReading(t *testing.T) {
 	wasExpired := with(row("expired"), func(c *credential.Credential) {
 		c.Invitation.Status = credential.InvitationExpired
 	})
+	// missed is a row in a state whose mobile ID, or user, an earlier reading missed, and again is a reading long
+	// enough after that.
+	missed := func(state string) credential.Credential {
+		return with(row(state), func(c *credential.Credential) { c.MissingAt = &noon })
+	}
+	again := func(u *provider.User, facts ...provider.Fact) observe.Reading {
+		return observe.Reading{User: u, Facts: facts, At: noon.Add(observe.AbsentFor)}
+	}
+	neverListed := with(missed("invited"), func(c *credential.Credential) { c.Listed = false })
+	userGone := fact(provider.AboutUser, "u1", provider.FactDeleted)
 	unreleased := with(row("revoked"), func(c *credential.Credential) { c.Reservation = credential.ReservationHeld })
 
 	for _, tt := range []struct {
@@ -109,8 +122,19 @@ func TestEventsOfAReading(t *testing.T) {
 		want []credential.Event
 	}{
 		{"in doubt, whatever is read", inDoubt, observe.Reading{}, nil},
-		{"user deleted", row("invited"), observe.Reading{}, []credential.Event{userDeleted}},
-		{"user deleted, activated", row("activated"), observe.Reading{}, []credential.Event{userDeleted}},
+		{"user reported deleted, and gone", row("invited"), observe.Reading{Facts: []provider.Fact{userGone}},
+			[]credential.Event{userDeleted}},
+		{"user reported deleted, activated", row("activated"), observe.Reading{Facts: []provider.Fact{userGone}},
+			[]credential.Event{userDeleted}},
+		{"a 404 for the user", row("activated"), observe.Reading{}, nil},
+		{"a 404 for the user, twice", missed("activated"), again(nil), nil},
+		{"a 404 for the user, and no search finds it", row("activated"), observe.Reading{SearchMisses: true}, nil},
+		{"a 404 for the user, twice, and no search finds it", missed("activated"),
+			observe.Reading{SearchMisses: true, At: noon.Add(observe.AbsentFor)}, []credential.Event{userDeleted}},
+		{"the same too soon after the first", missed("activated"),
+			observe.Reading{SearchMisses: true, At: noon.Add(observe.AbsentFor - 1)}, nil},
+		{"a 404 for the user, the ID with another", row("invited"), observe.Reading{WithAnother: true},
+			[]credential.Event{given}},
 
 		{"as it was", row("invited"), observe.Reading{User: user(pending, reserved)}, nil},
 		{"accepted", row("invited"), observe.Reading{User: user(accepted, reserved)},
@@ -141,9 +165,13 @@ func TestEventsOfAReading(t *testing.T) {
 			observe.Reading{User: user(cancelled, nil), WithAnother: true}, []credential.Event{given}},
 		{"given to another", row("invited"), observe.Reading{User: user(pending, nil), WithAnother: true},
 			[]credential.Event{given}},
-		{"missing", row("invited"), observe.Reading{User: user(pending, nil)}, []credential.Event{missing}},
-		{"missing after acceptance", row("activating"), observe.Reading{User: user(accepted, nil)},
-			[]credential.Event{missing}},
+		{"not listed, once", row("invited"), observe.Reading{User: user(pending, nil)}, nil},
+		{"missing", missed("invited"), again(user(pending, nil)), []credential.Event{missing}},
+		{"missing too soon after the first", missed("invited"),
+			observe.Reading{User: user(pending, nil), At: noon.Add(observe.AbsentFor - 1)}, nil},
+		{"never listed by this provider", neverListed, again(user(pending, nil)), nil},
+		{"not listed after acceptance, once", row("activating"), observe.Reading{User: user(accepted, nil)}, nil},
+		{"missing after acceptance", missed("activating"), again(user(accepted, nil)), []credential.Event{missing}},
 		{"accepted and missing", row("invited"), observe.Reading{User: user(accepted, nil)},
 			[]credential.Event{acceptedEvent}},
 		{"revoked", row("activated"), observe.Reading{User: user(accepted, nil), Facts: []provider.Fact{revokedFact}},
@@ -156,8 +184,8 @@ func TestEventsOfAReading(t *testing.T) {
 			Facts: []provider.Fact{{What: provider.AboutCredential, Ref: "k7", Status: provider.FactRevoked,
 				MobileID: "m:1"}}},
 			[]credential.Event{revoked}},
-		{"another one revoked", row("activated"), observe.Reading{User: user(accepted, nil), Facts: []provider.Fact{
-			fact(provider.AboutCredential, "k7", provider.FactRevoked)}}, []credential.Event{missing}},
+		{"another one revoked", missed("activated"), again(user(accepted, nil),
+			fact(provider.AboutCredential, "k7", provider.FactRevoked)), []credential.Event{missing}},
 		{"reported revoked, but still there", row("activated"), observe.Reading{User: user(accepted, onPhone),
 			Facts: []provider.Fact{revokedFact}}, []credential.Event{activated}},
 		{"its phone removed", row("activated"), observe.Reading{User: user(accepted, nil),
@@ -165,11 +193,11 @@ func TestEventsOfAReading(t *testing.T) {
 		{"its phone removed on the way", onItsWay, observe.Reading{User: user(accepted, nil),
 			Facts: []provider.Fact{phoneRemoved}}, []credential.Event{deviceRemoved}},
 		{"another phone removed on the way", onOther, observe.Reading{User: user(accepted, nil),
-			Facts: []provider.Fact{phoneRemoved}}, []credential.Event{missing}},
+			Facts: []provider.Fact{phoneRemoved}}, nil},
 		{"accepted and its phone removed", row("invited"), observe.Reading{User: user(accepted, nil),
 			Facts: []provider.Fact{phoneRemoved}}, []credential.Event{acceptedEvent, deviceRemoved}},
-		{"a phone removed while invited", row("invited"), observe.Reading{User: user(pending, nil),
-			Facts: []provider.Fact{phoneRemoved}}, []credential.Event{missing}},
+		{"a phone removed while invited", missed("invited"), again(user(pending, nil), phoneRemoved),
+			[]credential.Event{missing}},
 
 		{"a report of expiry against a phone", row("activated"), observe.Reading{User: user(accepted, onPhone),
 			Facts: []provider.Fact{invitationExpired, invitationCancelled}}, []credential.Event{activated,

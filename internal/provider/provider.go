@@ -8,6 +8,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
@@ -18,9 +19,14 @@ var (
 	// ErrUnavailable: there was no answer, or one that reports a failure inside the provider. The provider may have
 	// done what was asked.
 	ErrUnavailable = errors.New("provider unavailable")
+	// ErrNoAccess: the account's secret cannot be read, or the provider gives no token. Nothing was asked for; it is
+	// the account's trouble, not the row's.
+	ErrNoAccess = errors.New("no access to the provider")
 	// ErrOverLimit: the call was over the provider's rate limit or over our own budget for the account. It had no
 	// effect.
 	ErrOverLimit = errors.New("over the call limit")
+	// ErrHeldBack is ErrOverLimit for a call that our own budget did not let out: it was not made.
+	ErrHeldBack = fmt.Errorf("%w: held back", ErrOverLimit)
 	// ErrNotFound: the record asked for is not there (any more).
 	ErrNotFound = errors.New("not found at the provider")
 	// ErrEmpty: the part number has no mobile ID left.
@@ -40,6 +46,9 @@ type Provider interface {
 	// FindUser returns the user of a person, found by e-mail and checked by ExternalID. ErrNotFound: there is none.
 	// ErrEmailInUse: another user has the e-mail.
 	FindUser(ctx context.Context, person Person) (User, error)
+	// FindUsers returns all users of a person, found likewise, the oldest first: a provider may make a second one with
+	// the same e-mail. None is no error.
+	FindUsers(ctx context.Context, person Person) ([]User, error)
 	// User reads a user. ErrNotFound: deleted.
 	User(ctx context.Context, userID string) (User, error)
 	// Reserve creates an invitation with a reserved mobile ID for a user, and the user in the same call when userID is
@@ -49,7 +58,8 @@ type Provider interface {
 	// Cancel cancels an invitation. Nil or ErrNotFound when there is none to cancel; ErrRefused when it cannot be, such
 	// as an accepted one. Only reading the user afterwards tells what is true.
 	Cancel(ctx context.Context, invitationRef string) error
-	// Revoke takes a credential from its device, or frees a reserved one. ErrNotFound when there is none.
+	// Revoke begins to take a credential from its device, or frees a reserved one. Nil, too, when that has begun
+	// already; only reading the user afterwards tells when it is done. ErrNotFound when there is none.
 	Revoke(ctx context.Context, credentialRef string) error
 	// UpdateUser replaces name, e-mail and ExternalID of a user. ErrNotFound: deleted. ErrEmailInUse: another user has
 	// the e-mail.
@@ -65,8 +75,8 @@ type Provider interface {
 	// Stock reads what a part number has left. ErrNotFound: the account has no such part number.
 	Stock(ctx context.Context, partNumber string) (Stock, error)
 	// Feed reads the provider's own record of events, from a bookmark on; with an empty bookmark, from the moment since
-	// on.
-	Feed(ctx context.Context, bookmark string, since time.Time) (Feed, error)
+	// on: at most so many events, 0 for as many as the provider gives at once.
+	Feed(ctx context.Context, bookmark string, since time.Time, atMost int) (Feed, error)
 }
 
 // Providers finds the provider of an account by its name; an error for an account that is not configured.
@@ -110,6 +120,15 @@ type Credential struct {
 	MobileID   credential.MobileID // Format and FacilityCode are empty in a user
 	Device     *credential.Device
 	Issuing    bool
+	// Revoking: its revocation has begun. A phone that is offline can keep it for days.
+	Revoking bool
+}
+
+// Ended is a credential that the provider still lists and says is over, and why: FactRevoked, or FactInactive when the
+// device that it was on is not active any more.
+type Ended struct {
+	Credential
+	Why FactStatus
 }
 
 // User is what the provider has stored for one user when it was read.
@@ -118,6 +137,7 @@ type User struct {
 	ExternalID  string
 	Invitations []Invitation
 	Credentials []Credential
+	Ended       []Ended
 }
 
 // Stock is how many mobile IDs a part number has left, and the format and facility code that all its cards share.
@@ -157,6 +177,7 @@ const (
 	FactRevoked   FactStatus = "revoked"
 	FactActive    FactStatus = "active"
 	FactInactive  FactStatus = "inactive"
+	FactChanged   FactStatus = "changed" // in some way; reading tells
 	FactOther     FactStatus = "other"
 )
 

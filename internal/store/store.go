@@ -39,6 +39,10 @@ type Rows interface {
 	Owner(ctx context.Context, account, mobileID string) (credential.Owner, error)
 	Ref(ctx context.Context, account string, kind credential.RefKind, id string) (credential.Ref, error)
 	Slot(ctx context.Context, account, deviceID, profileID string) (credential.Slot, error)
+	// ListCredentials returns up to page.Limit credentials of a profile, the newest first, or those with a lasting
+	// warning, the oldest warning first, and the cursor of the next page, empty at the end. A page may be short, or
+	// empty, before the end. The list may be some seconds old.
+	ListCredentials(ctx context.Context, page credential.Page) (rows []credential.Credential, next string, err error)
 	// Seen reports whether a provider's report with that hash was already recorded for the credential.
 	Seen(ctx context.Context, credentialID, hash string) (bool, error)
 	// Idempotency returns what a key of the portal led to before. It may still return one that has expired.

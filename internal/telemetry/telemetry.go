@@ -49,11 +49,17 @@ type (
 
 // Counter returns a function that raises a metric by one. It is safe for concurrent use.
 func Counter(w io.Writer, now func() time.Time) func(name string) {
+	say := Gauge(w, now)
+	return func(name string) { say(name, 1) }
+}
+
+// Gauge returns a function that says the value of a metric. It is safe for concurrent use.
+func Gauge(w io.Writer, now func() time.Time) func(name string, value float64) {
 	var mu sync.Mutex
-	return func(name string) {
+	return func(name string, value float64) {
 		line, err := json.Marshal(map[string]any{
 			"_aws": header{now().UnixMilli(), []directive{{Namespace, [][]string{{}}, []metric{{name, "Count"}}}}},
-			name:   1,
+			name:   value,
 		})
 		if err != nil {
 			panic(err) // numbers and strings always marshal

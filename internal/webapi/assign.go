@@ -113,6 +113,9 @@ func (c *call) bare() (credential.Request, error) {
 // issued answers with a new credential: 201 when its invitation was sent, 202 while that is still to come.
 func (c *call) issued(result credential.Result) answer {
 	status := http.StatusCreated
+	if result.Unchanged { // a replacement that is on its way already
+		return c.result(http.StatusOK, result)
+	}
 	if result.Credential.Invitation.Status == credential.InvitationPending {
 		status = http.StatusAccepted
 	}
@@ -126,7 +129,11 @@ func (c *call) issued(result credential.Result) answer {
 // result answers with the credential that a command led to; a replay is always 200.
 func (c *call) result(status int, result credential.Result) answer {
 	c.credentialID = result.Credential.ID
-	a := answer{status, viewCredential(result.Credential, result.Holder, c.now), etag(result.Credential.Revision)}
+	a := answer{
+		status,
+		viewCredential(result.Credential, result.Holder, result.Standing, c.now),
+		etag(result.Credential.Revision),
+	}
 	if result.Replayed {
 		a.status = http.StatusOK
 		a.header["Idempotent-Replayed"] = "true"

@@ -19,6 +19,7 @@ import (
 // that the store failed.
 type Reader interface {
 	Stocks
+	Outage(ctx context.Context, account string) (credential.Outage, error)
 	Profile(ctx context.Context, profileID string) (credential.Profile, error)
 	Profiles(ctx context.Context) ([]credential.Profile, error) // by id
 	Holder(ctx context.Context, holderID string) (credential.Holder, error)
@@ -29,9 +30,9 @@ type Reader interface {
 	ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error)
 }
 
-// NewLookup returns the API of the function lookup: every GET.
-func NewLookup(reader Reader, now func() time.Time) Handler {
-	l := lookup{reader}
+// NewLookup returns the API of the function lookup: every GET. accounts are those that are configured.
+func NewLookup(reader Reader, accounts []string, now func() time.Time) Handler {
+	l := lookup{reader, accounts}
 	const holder = "GET /v1/holders/{holderId}"
 	return serve(now, map[string]operation{
 		"GET /v1/profiles":                             l.profiles,
@@ -44,7 +45,30 @@ func NewLookup(reader Reader, now func() time.Time) Handler {
 	})
 }
 
-type lookup struct{ Reader }
+type lookup struct {
+	Reader
+	accounts []string
+}
+
+// standings reads how the accounts of credentials stand.
+func (l lookup) standings(
+	ctx context.Context, credentials ...credential.Credential,
+) (map[string]credential.Standing, error) {
+	all := map[string]credential.Standing{}
+	for _, c := range credentials {
+		if _, known := all[c.Account]; known {
+			continue
+		}
+		outage, err := l.Outage(ctx, c.Account)
+		if err != nil {
+			return nil, err
+		}
+		all[c.Account] = credential.Standing{
+			Outage: outage, AccountUnknown: !slices.Contains(l.accounts, c.Account),
+		}
+	}
+	return all, nil
+}
 
 func (l lookup) profiles(ctx context.Context, _ *call) (answer, error) {
 	profiles, err := l.Profiles(ctx)
@@ -78,8 +102,12 @@ func (l lookup) holder(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	credentials, err := l.Credentials(ctx, h.ID)
+	if err != nil {
+		return answer{}, err
+	}
 	view := viewHolder(h)
-	view.Credentials = l.views(credentials, h, c.now).Items
+	views, err := l.views(ctx, credentials, h, c.now)
+	view.Credentials = views.Items
 	return answer{http.StatusOK, view, etag(h.Revision)}, err
 }
 
@@ -89,12 +117,20 @@ func (l lookup) credentials(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	credentials, err := l.Credentials(ctx, h.ID)
-	return answer{status: http.StatusOK, body: l.views(credentials, h, c.now)}, err
+	if err != nil {
+		return answer{}, err
+	}
+	views, err := l.views(ctx, credentials, h, c.now)
+	return answer{status: http.StatusOK, body: views}, err
 }
 
-func (l lookup) views(credentials []credential.Credential, h credential.Holder,
-	now time.Time) listView[credentialView] {
-	return list(credentials, func(cr credential.Credential) credentialView { return viewCredential(cr, h, now) })
+func (l lookup) views(
+	ctx context.Context, credentials []credential.Credential, h credential.Holder, now time.Time,
+) (listView[credentialView], error) {
+	standings, err := l.standings(ctx, credentials...)
+	return list(credentials, func(cr credential.Credential) credentialView {
+		return viewCredential(cr, h, standings[cr.Account], now)
+	}), err
 }
 
 func (l lookup) credential(ctx context.Context, c *call) (answer, error) {
@@ -106,7 +142,8 @@ func (l lookup) credential(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, missing(err, credential.CodeCredentialNotFound)
 	}
-	return answer{http.StatusOK, viewCredential(cr, h, c.now), etag(cr.Revision)}, nil
+	standings, err := l.standings(ctx, cr)
+	return answer{http.StatusOK, viewCredential(cr, h, standings[cr.Account], c.now), etag(cr.Revision)}, err
 }
 
 func (l lookup) history(ctx context.Context, c *call) (answer, error) {
@@ -129,6 +166,13 @@ func (l lookup) page(ctx context.Context, c *call) (answer, error) {
 	if _, err := l.Profile(ctx, page.ProfileID); err != nil {
 		return answer{}, missing(err, credential.CodeProfileNotFound)
 	}
+	// A warning that concerns a whole account is not listed anywhere: it is looked for in each page.
+	derived := page.Warning
+	if derived.IsListed() {
+		derived = ""
+	} else {
+		page.Warning = ""
+	}
 	credentials, next, err := l.ListCredentials(ctx, page)
 	if err != nil {
 		return answer{}, err
@@ -148,10 +192,19 @@ func (l lookup) page(ctx context.Context, c *call) (answer, error) {
 		}
 		return err
 	})
+	if err != nil {
+		return answer{}, err
+	}
+	standings, err := l.standings(ctx, credentials...)
 	views := list(credentials, func(cr credential.Credential) credentialView {
 		i, _ := slices.BinarySearch(ids, cr.HolderID)
-		return viewCredential(cr, holders[i], c.now)
+		return viewCredential(cr, holders[i], standings[cr.Account], c.now)
 	})
+	if derived != "" {
+		views.Items = slices.DeleteFunc(views.Items, func(v credentialView) bool {
+			return !slices.ContainsFunc(v.Warnings, func(w warningView) bool { return w.Code == derived })
+		})
+	}
 	views.NextCursor = orNull(next)
 	return answer{status: http.StatusOK, body: views}, err
 }
@@ -180,6 +233,10 @@ func (c *call) page() (credential.Page, error) {
 			if page.Status = credential.Status(value); !slices.Contains(credential.Statuses, page.Status) {
 				note("unknown_value", "status: "+oneOf(credential.Statuses...).detail)
 			}
+		case "warning":
+			if page.Warning = credential.WarningCode(value); !slices.Contains(credential.WarningCodes, page.Warning) {
+				note("unknown_value", "warning: "+oneOf(credential.WarningCodes...).detail)
+			}
 		case "limit":
 			n, err := strconv.Atoi(value)
 			if page.Limit = n; err != nil || n < 1 || n > 100 {
@@ -188,7 +245,7 @@ func (c *call) page() (credential.Page, error) {
 		case "cursor":
 			page.Cursor = value
 		default:
-			note("unknown_parameter", name+": there are only profileId, status, limit and cursor.")
+			note("unknown_parameter", name+": there are only profileId, status, warning, limit and cursor.")
 		}
 	}
 	slices.SortFunc(wrong, func(a, b credential.FieldError) int { return strings.Compare(a.Detail, b.Detail) })

@@ -129,6 +129,12 @@ type providerView struct {
 	LastError *string              `json:"lastError"`
 }
 
+type warningView struct {
+	Code   credential.WarningCode `json:"code"`
+	Since  time.Time              `json:"since"`
+	Detail *string                `json:"detail"`
+}
+
 type credentialView struct {
 	ID           string            `json:"id"`
 	HolderID     string            `json:"holderId"`
@@ -143,12 +149,17 @@ type credentialView struct {
 	Device       *deviceView       `json:"device"`
 	ActivatedAt  *time.Time        `json:"activatedAt"`
 	Provider     providerView      `json:"provider"`
+	Warnings     []warningView     `json:"warnings"`
+	Replaces     *string           `json:"replaces"`
+	ReplacedBy   *string           `json:"replacedBy"`
 	CreatedAt    time.Time         `json:"createdAt"`
 	UpdatedAt    time.Time         `json:"updatedAt"`
 	Revision     int64             `json:"revision"`
 }
 
-func viewCredential(c credential.Credential, h credential.Holder, now time.Time) credentialView {
+func viewCredential(
+	c credential.Credential, h credential.Holder, standing credential.Standing, now time.Time,
+) credentialView {
 	state, lastError := credential.Sync(c, h, now)
 	v := credentialView{
 		ID: c.ID, HolderID: c.HolderID, ProfileID: c.ProfileID, Name: c.Name(),
@@ -160,7 +171,12 @@ func viewCredential(c credential.Credential, h credential.Holder, now time.Time)
 		},
 		ActivatedAt: utcOrNull(c.ActivatedAt),
 		Provider:    providerView{c.Account, state, orNull(lastError)},
-		CreatedAt:   utc(c.CreatedAt), UpdatedAt: utc(c.UpdatedAt), Revision: c.Revision,
+		Warnings:    []warningView{},
+		Replaces:    orNull(c.Replaces), ReplacedBy: orNull(c.ReplacedBy),
+		CreatedAt: utc(c.CreatedAt), UpdatedAt: utc(c.UpdatedAt), Revision: c.Revision,
+	}
+	for _, w := range credential.Warnings(c, h, standing, now) {
+		v.Warnings = append(v.Warnings, warningView{w.Code, utc(w.Since), orNull(w.Detail)})
 	}
 	if m := c.Mobile; m != nil {
 		v.MobileID = &m.ID

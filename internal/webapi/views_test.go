@@ -88,8 +88,10 @@ func TestCredentialInJSON(t *testing.T) {
 		`{"id":"`+id+`","holderId":"E-1","profileId":"hq","name":"HQ employees","status":"active","statusReason":null,"stage":"invited",
 		"mobileId":null,"card":null,"invitation":{"status":"pending","codeHint":null,"sentTo":null,"sentAt":null,"expiresAt":null,"mails":0},
 		"device":null,"activatedAt":null,"provider":{"account":"acme-origo","state":"pending","lastError":"provider_unavailable"},
+		"warnings":[{"code":"provider_unreachable","since":"2030-01-10T09:00:00Z","detail":"provider_unavailable"}],"replaces":null,"replacedBy":null,
 		"createdAt":"2030-01-10T09:00:00Z","updatedAt":"2030-01-10T09:00:00Z","revision":`+unknown.header["ETag"][1:2]+`}`)
 	w.Mend()
+	w.Must(w.Store.SetOutage(w.Ctx, account, credential.Outage{})) // as the sweep's probe does
 
 	path = w.assigned()
 	sent := w.get(path)

@@ -84,7 +84,7 @@ func newWorld(t *testing.T) *world {
 		"RevokeFunction": webapi.NewRevoke(w.Service, w.Now),
 		"DirectoryFunction": webapi.NewDirectory(w.Service, w.Store, []string{account, "other"}, picture.Normalize,
 			w.Now),
-		"LookupFunction": webapi.NewLookup(w.Store, w.Now),
+		"LookupFunction": webapi.NewLookup(w.Store, []string{account}, w.Now),
 		"WebhookFunction": (&webhook.Handler{Accounts: w, Bus: w, Count: func(string) {},
 			Log: slog.Default()}).Handle,
 	}

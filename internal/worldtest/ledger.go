@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
@@ -46,8 +47,11 @@ func (l *ledger) uploaded(account string, r *http.Request, resp *http.Response) 
 	var picture struct {
 		ID json.Number `json:"id"`
 	}
-	if err != nil || resp.StatusCode != http.StatusCreated || json.Unmarshal(body, &picture) != nil {
+	if err != nil || resp.StatusCode != http.StatusCreated {
 		return
+	}
+	if json.Unmarshal(body, &picture) != nil { // the answer broke off, so its name is known to the provider only
+		picture.ID = "unread"
 	}
 	_, path, _ := strings.Cut(r.URL.Path, "/users/")
 	user, _, _ := strings.Cut(path, "/")
@@ -96,6 +100,7 @@ func (w *World) Reassign(account, mobileID, externalID string) error {
 	for _, u := range a.sim.State().Users {
 		before[u.ID] = true
 	}
+	w.SetNow(w.Now().Add(time.Millisecond)) // what comes after what, the moments have to tell
 	if err := a.sim.Reassign(mobileID, externalID); err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func (Fine) Meet(Call) Verdict { return Pass }
 var (
 	storeReads = []string{
 		"Profile", "Profiles", "Holder", "Picture", "Credential", "Credentials", "Owner", "Ref", "Slot", "Seen",
-		"Idempotency", "WorkItem",
+		"Idempotency", "WorkItem", "ListCredentials",
 		"WorkItems", "Due", "Stock", "Bookmark", "Outage",
 	}
 	storeWrites = []string{"Commit", "Claim", "SaveWork", "Release", "PutStock", "SetBookmark", "SetOutage"}

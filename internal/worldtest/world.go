@@ -106,6 +106,7 @@ type World struct {
 	faults  []plannedFault
 	late    []lateRequest
 	metrics map[string]int
+	gauges  map[string]float64
 }
 
 // account is one customer account: its provider, and a client of it that no weather meets.
@@ -127,6 +128,7 @@ func New(t TB, adjust ...func(*Options)) *World {
 	t.Helper()
 	w := &World{
 		TB: t, Ctx: t.Context(), Store: &memory.Store{}, accounts: map[string]*account{}, metrics: map[string]int{},
+		gauges:  map[string]float64{},
 		changed: make(chan struct{}, 1), slow: map[string]time.Duration{},
 		Portal: credential.Request{Actor: credential.Actor{Type: credential.ActorPortal, ID: "portal"}},
 		options: Options{
@@ -217,6 +219,11 @@ func (w *World) NewProcess() *issuance.Service {
 			defer w.mu.Unlock()
 			w.metrics[metric]++
 		},
+		Gauge: func(metric string, value float64) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.gauges[metric] = value
+		},
 		Pause: func(ctx context.Context, _ int) error {
 			w.options.Weather.Meet(Call{Kind: "pause"})
 			return ctx.Err()
@@ -285,6 +292,13 @@ func (w *World) Metric(name string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.metrics[name]
+}
+
+// Gauge is what a gauge said last.
+func (w *World) Gauge(name string) float64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.gauges[name]
 }
 
 // Report does with a callback what the functions do between them (webhook, bus, cleanup): it refreshes the users it

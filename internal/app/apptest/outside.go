@@ -22,7 +22,7 @@ type Outside struct {
 	Store  *memory.Store
 	Mailed []mail.Letter
 	Read   []string // the ids of the users read at the provider
-	Down   bool     // the provider gives no answer
+	Down   bool     // the provider gives no access
 
 	provider.Provider // what no test here needs
 }
@@ -76,13 +76,13 @@ func (o *Outside) Reserve(context.Context, string, provider.Person, string) (cre
 }
 
 // Feed implements provider.Provider.
-func (o *Outside) Feed(_ context.Context, bookmark string, _ time.Time) (provider.Feed, error) {
+func (o *Outside) Feed(_ context.Context, bookmark string, _ time.Time, _ int) (provider.Feed, error) {
 	return provider.Feed{Next: bookmark}, o.answer(nil)
 }
 
 func (o *Outside) answer(err error) error {
 	if o.Down {
-		return provider.ErrUnavailable
+		return provider.ErrNoAccess
 	}
 	return err
 }

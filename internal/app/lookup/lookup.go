@@ -17,13 +17,13 @@ import (
 // problem, and the function answers each request with 500.
 func New(getenv func(string) string, out io.Writer) overhttp.Handler {
 	base := wiring.New(getenv, out)
-	store := table.Connect(base)
+	store, accounts := table.Connect(base), base.Accounts()
 	if !base.Ready() {
 		return overhttp.Unconfigured
 	}
-	return handler(base, store)
+	return handler(base, store, accounts)
 }
 
-func handler(base *wiring.Base, reader webapi.Reader) overhttp.Handler {
-	return webapi.NewLookup(reader, base.Now)
+func handler(base *wiring.Base, reader webapi.Reader, accounts []string) overhttp.Handler {
+	return webapi.NewLookup(reader, accounts, base.Now)
 }

@@ -22,12 +22,13 @@ func TestConfiguredItReadsTheTable(t *testing.T) {
 func TestItAnswersWithWhatTheStoreHolds(t *testing.T) {
 	outside := apptest.NewOutside()
 	outside.Describe(t)
-	body := apptest.Ask(t, handler(apptest.Base(t), outside.Store), apptest.Request("GET /v1/profiles", ""), 200, "")
+	body := apptest.Ask(t, handler(apptest.Base(t), outside.Store, nil), apptest.Request("GET /v1/profiles", ""), 200, "")
 	if !strings.Contains(body, `"name":"HQ"`) {
 		t.Errorf("the profile is not in the answer: %s", body)
 	}
 }
 
 func TestMisconfiguredItNamesEveryProblemOnceAndAnswers500(t *testing.T) {
-	apptest.Misconfigured(t, New, apptest.Table, []string{"AWS_ENDPOINT_URL_DYNAMODB"}, apptest.RefusedOverHTTP)
+	apptest.Misconfigured(t, New, append(apptest.Table, "ACCOUNTS"),
+		[]string{"ACCOUNTS", "AWS_ENDPOINT_URL_DYNAMODB"}, apptest.RefusedOverHTTP)
 }

@@ -36,6 +36,7 @@ type Base struct {
 	Now   func() time.Time    // whole milliseconds, UTC; nil when the clock is configured wrongly
 	NewID func() string       // at least 128 random bits, in the alphabet of ids
 	Count func(metric string) // raises a metric by one
+	Gauge func(metric string, value float64)
 	Log   *slog.Logger
 
 	getenv   func(string) string
@@ -48,6 +49,7 @@ func New(getenv func(string) string, out io.Writer) *Base {
 	b := &Base{
 		NewID:  func() string { return strings.ToLower(rand.Text()) },
 		Count:  telemetry.Counter(out, time.Now),
+		Gauge:  telemetry.Gauge(out, time.Now),
 		Log:    telemetry.Logger(out),
 		getenv: getenv,
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
@@ -41,6 +42,39 @@ func (c *Client) FindUser(ctx context.Context, person provider.Person) (provider
 		return provider.User{}, failed("search", "another user", provider.ErrEmailInUse)
 	}
 	return provider.User{}, failed("search", "no user", provider.ErrNotFound)
+}
+
+// FindUsers returns all users of a person, the one with the smallest id first; HID may make a second one with an e-mail
+// that is taken, though clients of it expect 409. None is no error.
+func (c *Client) FindUsers(ctx context.Context, person provider.Person) ([]provider.User, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	ids, err := c.search(ctx, "emails", person.Email)
+	if err != nil {
+		return nil, err
+	}
+	var users []provider.User
+	for _, id := range ids {
+		user, err := c.readUser(ctx, id)
+		if errors.Is(err, provider.ErrNotFound) { // deleted since
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if user.ExternalID == person.ExternalID {
+			users = append(users, user)
+		}
+	}
+	user, err := c.findByExternalID(ctx, person.ExternalID)
+	if errors.Is(err, provider.ErrNotFound) {
+		return users, nil
+	}
+	isKnown := slices.ContainsFunc(users, func(known provider.User) bool { return known.ID == user.ID })
+	if err == nil && !isKnown {
+		users = append(users, user)
+	}
+	return users, err
 }
 
 // findByExternalID searches by externalId, which only some accounts can do. Once HID has refused, it does not ask
@@ -216,9 +250,15 @@ func (c *Client) Cancel(ctx context.Context, invitationRef string) error {
 	return c.remove(ctx, "cancel", "invitation", invitationRef)
 }
 
-// Revoke takes a credential from its device, or frees a reserved one. ErrNotFound: there is none.
+// Revoke begins to take a credential from its device, or frees a reserved one. HID answers 412 to a revocation that is
+// under way already, says a public client of v1.0. ErrNotFound: there is none.
 func (c *Client) Revoke(ctx context.Context, credentialRef string) error {
-	return c.remove(ctx, "revoke", "credential", credentialRef)
+	err := c.remove(ctx, "revoke", "credential", credentialRef)
+	var r *refusal
+	if errors.As(err, &r) && r.status == http.StatusPreconditionFailed {
+		return nil
+	}
+	return err
 }
 
 // DeleteUser removes a user with everything it has. ErrNotFound: there is none.

@@ -110,7 +110,8 @@ var kinds = map[string]kind{
 	"origo.credential-management.events.credential": {provider.AboutCredential, "CREDENTIAL_", []string{"credential"}},
 }
 
-// statuses holds what has happened. What was only begun (…_INITIATED) is FactOther.
+// statuses holds what has happened. What was only begun (…_INITIATED) is FactOther. Of some it is not known what they
+// come to, so they only cause a reading.
 var statuses = map[string]provider.FactStatus{
 	"CREATED":      provider.FactCreated,
 	"UPDATED":      provider.FactUpdated,
@@ -125,6 +126,10 @@ var statuses = map[string]provider.FactStatus{
 	"ACTIVE":       provider.FactActive,
 	"PERSONALIZED": provider.FactActive,
 	"INACTIVE":     provider.FactInactive,
+
+	"UNBOUND":          provider.FactChanged,
+	"REVOKING":         provider.FactChanged,
+	"CREATION_FAILURE": provider.FactChanged,
 }
 
 func read(raw json.RawMessage) (userID string, fact provider.Fact, refused *Rejected) {

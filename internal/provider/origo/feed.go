@@ -49,13 +49,13 @@ func parseBookmark(text string, since time.Time) bookmark {
 }
 
 // Feed reads the events that follow a bookmark; with an empty bookmark, those from since on. Events that cannot be used
-// are left out. Each event is reported once, provided that HID records it at most two minutes after others that have a
-// later time.
+// are left out, and what is beyond atMost is left for the next reading. Each event is reported once, provided that HID
+// records it at most two minutes after others that have a later time.
 //
 // HID documents that events can be read on demand (doc.origo.hidglobal.com, events and callbacks), but not in which
 // shape. This relies on GET events with dateFrom, startIndex and count, listing the oldest first, as a bare array or as
 // a SCIM list.
-func (c *Client) Feed(ctx context.Context, mark string, since time.Time) (provider.Feed, error) {
+func (c *Client) Feed(ctx context.Context, mark string, since time.Time, atMost int) (provider.Feed, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	at := parseBookmark(mark, since)
@@ -80,6 +80,10 @@ func (c *Client) Feed(ctx context.Context, mark string, since time.Time) (provid
 		more = len(page) > 0 && len(all)+len(page) < total
 		last := at.from
 		for _, raw := range page {
+			if atMost > 0 && len(fresh) == atMost {
+				more = true
+				break
+			}
 			var e event
 			_ = json.Unmarshal(raw, &e) // what cannot be read is rejected by translate
 			if e.Time != nil {

@@ -19,6 +19,7 @@ import (
 type record struct {
 	events []recorded
 	limit  int
+	atMost int // that are read at a time; 0: all
 	bare   bool
 	reads  int
 }
@@ -67,7 +68,7 @@ func (r *record) reader(t *testing.T) func(mark string) (told []string, next str
 	return func(mark string) (told []string, next string) {
 		t.Helper()
 		for {
-			feed, err := client.Feed(t.Context(), mark, start)
+			feed, err := client.Feed(t.Context(), mark, start, r.atMost)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,8 +96,7 @@ func refs(from, to int) (want []string) {
 }
 
 func TestFeedTellsEveryEventOnce(t *testing.T) {
-	for _, limit := range []int{1, 3, 500} {
-		r := &record{limit: limit}
+	for _, r := range []*record{{limit: 1}, {limit: 3}, {limit: 500}, {limit: 500, atMost: 2}, {limit: 3, atMost: 1}} {
 		read := r.reader(t)
 		r.add(start.Add(-time.Second), 0) // before since
 		told, mark := read("")
@@ -152,7 +152,7 @@ func TestBookmarkStaysSmall(t *testing.T) {
 func TestFeedAtRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 12 {
-		r := &record{limit: 1 + random.IntN(20)}
+		r := &record{limit: 1 + random.IntN(20), atMost: random.IntN(3) * random.IntN(10)}
 		read := r.reader(t)
 		mark, at, n := "", start, 0
 		var all []string
@@ -197,7 +197,7 @@ func TestFeedOfOtherShapesIsNotBelieved(t *testing.T) {
 	for _, body := range []string{`7`, `"x"`, `{"Resources": 7}`, `{"Resources": {}}`} {
 		h := newHID(t)
 		h.says("GET /events", 200, body)
-		_, err := h.client().Feed(t.Context(), "", start)
+		_, err := h.client().Feed(t.Context(), "", start, 0)
 		isKind(t, err, provider.ErrUnavailable)
 	}
 }

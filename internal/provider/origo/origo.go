@@ -187,7 +187,7 @@ func (c *Client) do(ctx context.Context, k call, answer any) error {
 // send makes one request, if the limiter lets it.
 func (c *Client) send(op string, req *http.Request) (int, []byte, error) {
 	if err := c.limiter.Take(req.Context()); err != nil {
-		return 0, nil, failed(op, "budget", provider.ErrOverLimit)
+		return 0, nil, failed(op, "budget", provider.ErrHeldBack)
 	}
 	req.Header.Set("Application-ID", c.config.ApplicationID)
 	req.Header.Set("Application-Version", c.config.ApplicationVersion)
@@ -228,7 +228,7 @@ func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.
 	case c.authority <- struct{}{}:
 		defer func() { <-c.authority }()
 	case <-ctx.Done():
-		return "", failed(op, "timeout", provider.ErrUnavailable)
+		return "", failed(op, "timeout", provider.ErrNoAccess)
 	}
 	if c.token != "" && c.token != bad && c.now().Before(c.renewAt) {
 		return c.token, nil
@@ -246,7 +246,7 @@ func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.
 	asked := c.now()
 	status, body, err := c.send(op, req)
 	if err != nil {
-		return "", err
+		return "", noAccess(err)
 	}
 	var answer struct {
 		Token     credential.Secret `json:"access_token"`
@@ -258,14 +258,28 @@ func (c *Client) bearer(ctx context.Context, bad credential.Secret) (credential.
 			// this request holds nothing but the account's configuration, so that is what is wrong
 			r.kind = provider.ErrNotOurs
 		}
-		return "", err
+		return "", noAccess(err)
 	}
 	if answer.Token == "" {
-		return "", failed(op, "malformed answer", provider.ErrUnavailable)
+		return "", failed(op, "malformed answer", provider.ErrNoAccess)
 	}
 	life := time.Duration(answer.ExpiresIn) * time.Second
 	c.token, c.renewAt = answer.Token, asked.Add(life-min(tokenMargin, life/2))
 	return c.token, nil
+}
+
+// noAccess makes trouble of a token trouble of the account: without one, nothing was asked for.
+func noAccess(err error) error {
+	var r *refusal
+	switch {
+	case !errors.Is(err, provider.ErrUnavailable):
+		return err
+	case errors.As(err, &r):
+		r.kind = provider.ErrNoAccess
+		return err
+	}
+	what := strings.TrimSuffix(err.Error(), ": "+provider.ErrUnavailable.Error())
+	return fmt.Errorf("%s: %w", what, provider.ErrNoAccess)
 }
 
 // readAnswer decodes a success, and turns any other answer into an error of the right kind. A success that cannot be

@@ -261,24 +261,27 @@ func TestUserInEveryStateOfACredential(t *testing.T) {
 	type seen struct {
 		id            string
 		device, going bool
+		ended         string // why it is over; "revoking" while it is not
 	}
 	for _, tt := range []struct {
 		name, reserved, containers string
 		want                       []seen
 	}{
-		{"reserved", cred("1", "ISSUE_INITIATED"), "", []seen{{"1", false, false}}},
-		{"on its way", "", phone("ACTIVE", cred("1", "ISSUE_INITIATED")), []seen{{"1", true, true}}},
-		{"on the device", "", phone("ACTIVE", cred("1", "ISSUED")), []seen{{"1", true, false}}},
-		{"issued, but in no container", cred("1", "ISSUED"), "", []seen{{"1", false, true}}},
+		{"reserved", cred("1", "ISSUE_INITIATED"), "", []seen{{"1", false, false, ""}}},
+		{"on its way", "", phone("ACTIVE", cred("1", "ISSUE_INITIATED")), []seen{{"1", true, true, ""}}},
+		{"on the device", "", phone("ACTIVE", cred("1", "ISSUED")), []seen{{"1", true, false, ""}}},
+		{"issued, but in no container", cred("1", "ISSUED"), "", []seen{{"1", false, true, ""}}},
 		{"in both lists", cred("1", "ISSUE_INITIATED"), phone("ACTIVE", cred("1", "ISSUED")),
-			[]seen{{"1", true, false}}},
+			[]seen{{"1", true, false, ""}}},
 		{"being revoked", cred("1", "REVOKE_INITIATED"), phone("ACTIVE", cred("2", "REVOKE_INITIATED"),
-			cred("3", "REVOKED")), nil},
+			cred("3", "REVOKED")), []seen{{"2", true, false, "revoking"}, {"1", false, false, "revoking"},
+			{"3", true, true, "revoked"}}},
 		{"revoked on the device, still in the other list", cred("1", "ISSUED"),
-			phone("ACTIVE", cred("1", "REVOKED")), nil},
-		{"on a device that was removed", cred("1", "ISSUED"), phone("INACTIVE", cred("1", "ISSUED")), nil},
+			phone("ACTIVE", cred("1", "REVOKED")), []seen{{"1", true, true, "revoked"}}},
+		{"on a device that was removed", cred("1", "ISSUED"), phone("INACTIVE", cred("1", "ISSUED")),
+			[]seen{{"1", true, false, "inactive"}}},
 		{"an unknown status", cred("1", "BLESSED"), phone("ACTIVE", cred("2", "BLESSED")),
-			[]seen{{"2", true, true}, {"1", false, false}}},
+			[]seen{{"2", true, true, ""}, {"1", false, false, ""}}},
 		{"without an id", cred(`"undefined"`, "ISSUED"), phone("ACTIVE", cred("null", "ISSUED"), cred(`""`, "ISSUED")),
 			nil},
 	} {
@@ -293,7 +296,14 @@ func TestUserInEveryStateOfACredential(t *testing.T) {
 			}
 			var got []seen
 			for _, c := range user.Credentials {
-				got = append(got, seen{c.ID, c.Device != nil, c.Issuing})
+				one := seen{c.ID, c.Device != nil, c.Issuing, ""}
+				if c.Revoking {
+					one.ended = "revoking"
+				}
+				got = append(got, one)
+			}
+			for _, c := range user.Ended {
+				got = append(got, seen{c.ID, c.Device != nil, c.Issuing, string(c.Why)})
 			}
 			equal(t, fmt.Sprint(got), fmt.Sprint(tt.want))
 		})
@@ -454,7 +464,7 @@ var every = []struct {
 	}},
 	{"feed", "GET /events", func(ctx context.Context, c *origo.Client) error {
 		_,
-			err := c.Feed(ctx, "", start)
+			err := c.Feed(ctx, "", start, 0)
 		return err
 	}},
 }
@@ -521,6 +531,9 @@ func TestErrorKinds(t *testing.T) {
 			"cancel": nil, "revoke": nil, "delete": nil, "remove photo": nil, "update": nil, "feed": nil,
 			"find": provider.ErrNotFound})},
 	} {
+		if tt.want["token"] == provider.ErrUnavailable { // without one nothing was asked for
+			tt.want["token"] = provider.ErrNoAccess
+		}
 		for _, m := range every {
 			t.Run(tt.name+"/"+m.name, func(t *testing.T) {
 				h := newHID(t)
@@ -716,7 +729,7 @@ func TestOneRefreshAtATime(t *testing.T) {
 	<-asked
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	isKind(t, c.Revoke(ctx, "5"), provider.ErrUnavailable) // who gives up waiting does not disturb the others
+	isKind(t, c.Revoke(ctx, "5"), provider.ErrNoAccess) // a call that gives up waiting does not disturb the others
 	close(release)
 	wg.Wait()
 	if n := len(h.asked("POST token")); n != 1 {
@@ -759,7 +772,7 @@ func TestEveryRequestEndsWithinFiveSeconds(t *testing.T) {
 				}
 				return nil, context.DeadlineExceeded
 			}), new(clock).Now, new(limiter)))
-		isKind(t, err, provider.ErrUnavailable)
+		isKind(t, err, provider.ErrNoAccess) // it gets no further than the token
 		if !strings.Contains(fmt.Sprint(err), "timeout") {
 			t.Errorf("%s: %v", m.name, err)
 		}

@@ -196,8 +196,8 @@ func (k container) device() *credential.Device {
 //
 // A credential outside a container is reserved, unless its status is ISSUED: then it is on its way to the device. A
 // credential inside a container is on the device only if its status is ISSUED; with any other status it is on its way.
-// Credentials that are revoked or being revoked are left out, and so are those on a device that is INACTIVE, which is
-// how HID shows a removed device.
+// Credentials that are revoked, and those on a device that is INACTIVE, which is how HID shows a removed device or one
+// whose app was installed anew, are over. One that is only being revoked is still there.
 func (u userAnswer) neutral() provider.User {
 	user := provider.User{ID: u.id(), ExternalID: string(u.ExternalID)}
 	for _, i := range u.Invitations {
@@ -206,30 +206,37 @@ func (u userAnswer) neutral() provider.User {
 		}
 	}
 	seen := map[id]bool{}
-	add := func(m mobileCredential, device *credential.Device, issuing bool) {
+	add := func(m mobileCredential, device *credential.Device, issuing bool, why provider.FactStatus) {
 		known := seen[m.ID]
 		seen[m.ID] = true
-		if known || m.ID == "" || strings.HasPrefix(m.Status, "REVOK") {
+		if known || m.ID == "" {
 			return
 		}
-		user.Credentials = append(user.Credentials, provider.Credential{ID: string(m.ID), PartNumber: m.PartNumber,
-			MobileID: m.mobileID(),
-			Device:   device, Issuing: issuing})
+		k := provider.Credential{
+			ID: string(m.ID), PartNumber: m.PartNumber, MobileID: m.mobileID(), Device: device, Issuing: issuing,
+			Revoking: m.Status == "REVOKING" || m.Status == "REVOKE_INITIATED",
+		}
+		if m.Status == "REVOKED" {
+			why = provider.FactRevoked
+		}
+		if why != "" {
+			user.Ended = append(user.Ended, provider.Ended{Credential: k, Why: why})
+			return
+		}
+		user.Credentials = append(user.Credentials, k)
 	}
 	for _, k := range u.Containers {
 		for _, m := range k.Credentials {
-			switch {
-			case k.Status == "INACTIVE":
-				seen[m.ID] = true
-			case m.Status == "ISSUED":
-				add(m, k.device(), false)
-			default:
-				add(m, k.device(), true)
+			why := provider.FactStatus("")
+			if k.Status == "INACTIVE" {
+				why = provider.FactInactive
 			}
+			isBeingRevoked := m.Status == "REVOKING" || m.Status == "REVOKE_INITIATED"
+			add(m, k.device(), m.Status != "ISSUED" && !isBeingRevoked, why)
 		}
 	}
 	for _, m := range u.Credentials {
-		add(m, nil, m.Status == "ISSUED")
+		add(m, nil, m.Status == "ISSUED", "")
 	}
 	return user
 }

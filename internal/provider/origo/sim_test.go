@@ -228,7 +228,7 @@ func (s *simulated) feedIsWhatCallbacksTold(t *testing.T) {
 	defer stop()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.sim.Run(ctx) })
-	feed, err := s.Feed(ctx, "", start)
+	feed, err := s.Feed(ctx, "", start, 0)
 	if err != nil || feed.More {
 		t.Fatal(feed.More, err)
 	}

@@ -88,7 +88,7 @@ func (t *transaction) build(c credential.Change) {
 		t.put(historyKey(h), h, nil, absent, nil)
 	}
 	for _, o := range c.Owners {
-		t.putVersion(ownerKey(o.Account, o.MobileID), o, o.Revision, nil)
+		t.putOwner(o)
 	}
 	for _, r := range c.Refs {
 		condition, values := sameOrAbsent(r)
@@ -107,6 +107,14 @@ func (t *transaction) build(c credential.Change) {
 	}
 	for _, seen := range c.Seen {
 		t.put(seenKey(seen.CredentialID, seen.Hash), seen, item{"ttl": expiry(seen.ExpiresAt)}, absent, nil)
+	}
+	for _, w := range c.Warned {
+		t.put(warnedKey(w), w, item{
+			"warning": text(warningList(w.ProfileID, w.Code)), "warningKey": text(w.ListKey()),
+		}, "", nil)
+	}
+	for _, w := range c.Unwarned {
+		t.remove(warnedKey(w), "", nil)
 	}
 	if i := c.Idempotency; i != nil {
 		// What has expired may still be there, since DynamoDB removes it in its own time.
@@ -142,6 +150,23 @@ func (t *transaction) putVersion(key pair, v any, revision int64, more item) {
 		return
 	}
 	t.put(key, v, more, "#revision = :read", item{":read": number(revision - 1)})
+}
+
+// putOwner stores an owner like any versioned item; where that is asked for, also over a sighting that came since.
+func (t *transaction) putOwner(o credential.Owner) {
+	key := ownerKey(o.Account, o.MobileID)
+	if o.OverSighting == "" {
+		t.putVersion(key, o, o.Revision, nil)
+		return
+	}
+	values := item{
+		":foreign": text(string(credential.OwnerForeign)), ":user": text(o.OverSighting), ":new": number(o.Revision),
+	}
+	asRead := absent
+	if read := o.Revision - 2; read > 0 {
+		asRead, values[":read"] = "#revision = :read", number(read)
+	}
+	t.put(key, o, nil, asRead+" OR (#state = :foreign AND #userId = :user AND #revision < :new)", values)
 }
 
 // put stores an item, with some more attributes than v has, on a condition, if any.

@@ -80,6 +80,7 @@ const (
 	profiles     = "PROFILES"
 	credentials  = "CRED#"
 	works        = "WORK#"
+	warned       = "WARN#"
 	holderPrefix = "HOLDER#"
 )
 
@@ -90,6 +91,12 @@ func credentialKey(holderID, id string) pair   { return pair{holderPrefix + hold
 func historyPrefix(credentialID string) string { return "HIST#" + credentialID + "#" }
 func historyKey(h credential.HistoryEntry) pair {
 	return pair{holderPrefix + h.HolderID, fmt.Sprintf("%s%010d", historyPrefix(h.CredentialID), h.Revision)}
+}
+func warnedKey(w credential.Warned) pair {
+	return pair{holderPrefix + w.HolderID, warned + w.CredentialID + "#" + string(w.Code)}
+}
+func warningList(profileID string, code credential.WarningCode) string {
+	return profileID + "#" + string(code)
 }
 func workKey(holderID, account string) pair     { return pair{holderPrefix + holderID, works + account} }
 func idempotencyKey(holderID, hash string) pair { return pair{holderPrefix + holderID, "IDEM#" + hash} }

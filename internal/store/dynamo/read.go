@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -133,17 +134,25 @@ const (
 	batch       = 100  // what one BatchGetItem takes
 )
 
-// listed is an entry of the index byProfile.
+// listed is an entry of the index byProfile, or of byWarning.
 type listed struct {
-	PK      string `json:"pk"`
-	SK      string `json:"sk"`
-	ListKey string `json:"listKey"`
+	PK         string `json:"pk"`
+	SK         string `json:"sk"`
+	ListKey    string `json:"listKey"`
+	WarningKey string `json:"warningKey"`
 }
 
-// ListCredentials returns up to page.Limit credentials of a profile, the newest first, and the cursor of what follows,
-// empty at the end. A page may hold fewer, or none, before the end: one call examines at most 1000 rows for the status
-// asked for. A cursor of another list, or one this method did not return, is refused with credential.CodeInvalidCursor.
-// The index, which may be some seconds old, only says which rows there are; what they hold is read from the rows.
+// ofCredential is an entry of byWarning as one of its credential.
+func (e listed) ofCredential() listed {
+	id, _, _ := strings.Cut(strings.TrimPrefix(e.SK, warned), "#")
+	return listed{PK: e.PK, SK: credentials + id, ListKey: e.WarningKey}
+}
+
+// ListCredentials returns up to page.Limit credentials of a profile, the newest first, or those with a warning, the
+// oldest warning first, and the cursor of what follows, empty at the end. A page may hold fewer, or none, before the
+// end: one call examines at most 1000 rows for the status asked for. A cursor of another list, or one this method did
+// not return, is refused with credential.CodeInvalidCursor. The index, which may be some seconds old, only says which
+// rows there are; what they hold is read from the rows.
 func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]credential.Credential, string, error) {
 	limit := max(page.Limit, 1)
 	after, err := page.Position()
@@ -156,7 +165,7 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 		if page.Status == "" || missing == 0 {
 			size = min(size, missing+1) // one more, to know whether there is more
 		}
-		entries, more, err := s.listed(ctx, page.ProfileID, after, size)
+		entries, more, err := s.listed(ctx, page, after, size)
 		if err != nil {
 			return nil, "", err
 		}
@@ -187,18 +196,24 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 	return found, page.CursorAfter(after), nil
 }
 
-// listed reads up to size entries of a profile's list after a position.
-func (s *Store) listed(ctx context.Context, profileID, after string, size int) (entries []listed,
+// listed reads up to size entries of a list after a position.
+func (s *Store) listed(ctx context.Context, page credential.Page, after string, size int) (entries []listed,
 	more bool, err error) {
-	condition, values := "#profileId = :profile", item{":profile": text(profileID)}
+	index, condition, follows := "byProfile", "#profileId = :list", " AND #listKey < :after"
+	list := page.ProfileID
+	if page.Warning != "" {
+		index, condition, follows = "byWarning", "#warning = :list", " AND #warningKey > :after"
+		list = warningList(page.ProfileID, page.Warning)
+	}
+	values := item{":list": text(list)}
 	if after != "" {
-		condition += " AND #listKey < :after"
+		condition += follows
 		values[":after"] = text(after)
 	}
 	out, err := s.client.Query(ctx, &dynamodb.QueryInput{
-		TableName: &s.table, IndexName: aws.String("byProfile"), KeyConditionExpression: &condition,
+		TableName: &s.table, IndexName: &index, KeyConditionExpression: &condition,
 		ExpressionAttributeNames: names(condition), ExpressionAttributeValues: values,
-		ScanIndexForward: aws.Bool(false), Limit: aws.Int32(int32(size)),
+		ScanIndexForward: aws.Bool(page.Warning != ""), Limit: aws.Int32(int32(size)),
 	})
 	if err != nil {
 		return nil, false, callersError("list credentials", err)
@@ -207,6 +222,9 @@ func (s *Store) listed(ctx context.Context, profileID, after string, size int) (
 		e, err := decode[listed](it)
 		if err != nil {
 			return nil, false, err
+		}
+		if page.Warning != "" {
+			e = e.ofCredential()
 		}
 		entries = append(entries, e)
 	}

@@ -55,6 +55,7 @@ const (
 	kindBookmark    = "bookmark"
 	kindOutage      = "outage"
 	kindBudget      = "budget"
+	kindWarned      = "warned"
 )
 
 func key(parts ...string) string { return strings.Join(parts, "\x00") }
@@ -97,6 +98,18 @@ func before(revision int64) func(old any) bool {
 	}
 }
 
+// replaces accepts the stored owner that a new one may replace.
+func replaces(o credential.Owner) func(old any) bool {
+	if o.OverSighting == "" {
+		return before(o.Revision)
+	}
+	return func(old any) bool {
+		seen, _ := old.(credential.Owner)
+		isSighting := seen.State == credential.OwnerForeign && seen.UserID == o.OverSighting
+		return before(o.Revision-1)(old) || isSighting && seen.Revision < o.Revision
+	}
+}
+
 // actions translates a change.
 func actions(c credential.Change) []action {
 	var as []action
@@ -133,7 +146,9 @@ func actions(c credential.Change) []action {
 		add(put(historyKey(h), h, absent))
 	}
 	for _, o := range c.Owners {
-		add(put(key(kindOwner, o.Account, o.MobileID), o, before(o.Revision)))
+		allow := replaces(o)
+		o.OverSighting = ""
+		add(put(key(kindOwner, o.Account, o.MobileID), o, allow))
 	}
 	for _, r := range c.Refs {
 		add(put(key(kindRef, r.Account, string(r.Kind), r.ID), r, func(old any) bool {
@@ -154,6 +169,12 @@ func actions(c credential.Change) []action {
 	}
 	for _, s := range c.Seen {
 		add(put(key(kindSeen, s.CredentialID, s.Hash), s, absent))
+	}
+	for _, w := range c.Warned {
+		add(put(warnedKey(w), w, always))
+	}
+	for _, w := range c.Unwarned {
+		add(remove(warnedKey(w), always))
 	}
 	if i := c.Idempotency; i != nil {
 		add(put(key(kindIdempotency, i.HolderID, i.Hash), *i, func(old any) bool {
@@ -183,6 +204,10 @@ func takenBy(old any, credentialID string) bool {
 
 func historyKey(h credential.HistoryEntry) string {
 	return key(kindHistory, h.HolderID, h.CredentialID, strconv.FormatInt(h.Revision, 10))
+}
+
+func warnedKey(w credential.Warned) string {
+	return key(kindWarned, w.HolderID, w.CredentialID, string(w.Code))
 }
 
 func slotKey(s credential.Slot) string { return key(kindSlot, s.Account, s.DeviceID, s.ProfileID) }
@@ -518,6 +543,9 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 	if err != nil {
 		return nil, "", err
 	}
+	if page.Warning != "" {
+		return s.listWarned(ctx, page, after)
+	}
 	rows, err := all(ctx, s, "ListCredentials", func(c credential.Credential) bool {
 		return c.ProfileID == page.ProfileID && (after == "" || credential.ListKey(c) < after)
 	}, func(a, b credential.Credential) int { return byCreation(b, a) })
@@ -532,6 +560,31 @@ func (s *Store) ListCredentials(ctx context.Context, page credential.Page) ([]cr
 		}
 		if page.Status == "" || row.Status == page.Status {
 			items = append(items, row)
+		}
+	}
+	return items, "", nil
+}
+
+// listWarned is ListCredentials for those with a lasting warning, the one that has had it longest first.
+func (s *Store) listWarned(
+	ctx context.Context, page credential.Page, after string,
+) ([]credential.Credential, string, error) {
+	listed, err := all(ctx, s, "ListCredentials", func(w credential.Warned) bool {
+		return w.ProfileID == page.ProfileID && w.Code == page.Warning && w.ListKey() > after
+	}, func(a, b credential.Warned) int { return strings.Compare(a.ListKey(), b.ListKey()) })
+	if err != nil {
+		return nil, "", err
+	}
+	var items []credential.Credential
+	for i, w := range listed {
+		if len(items) == max(page.Limit, 1) || i == maxExamined {
+			return items, page.CursorAfter(listed[i-1].ListKey()), nil
+		}
+		s.mu.Lock()
+		row, there := s.items[key(kindCredential, w.HolderID, w.CredentialID)].(credential.Credential)
+		s.mu.Unlock()
+		if there && (page.Status == "" || row.Status == page.Status) {
+			items = append(items, clone(row))
 		}
 	}
 	return items, "", nil

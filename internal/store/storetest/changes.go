@@ -308,3 +308,47 @@ func testBadChanges(t *testing.T, s Store) {
 	many.Seen = many.Seen[:100]
 	wantError(t, s.Commit(t.Context(), many), nil)
 }
+
+// testSightings: the owner of a mobile ID is recorded over what was read of it, and over a sighting of it with the very
+// user that has come since; over nothing else.
+func testSightings(t *testing.T, open func(t *testing.T) Store) {
+	of := func(state credential.OwnerState, userID string, revision int64) *credential.Owner {
+		return &credential.Owner{Account: "acme", MobileID: "m:1", State: state, UserID: userID, UpdatedAt: noon,
+			Revision: revision}
+	}
+	for _, tt := range []struct {
+		name     string
+		stored   []*credential.Owner
+		revision int64 // that was read
+		want     error
+	}{
+		{"absent", nil, 0, nil},
+		{"as read", []*credential.Owner{of(credential.OwnerReleased, "", 1)}, 1, nil},
+		{"seen with the user since", []*credential.Owner{of(credential.OwnerForeign, "u1", 1)}, 0, nil},
+		{"released, and seen with the user since",
+			[]*credential.Owner{of(credential.OwnerReleased, "", 1), of(credential.OwnerForeign, "u1", 2)}, 1, nil},
+		{"seen with another user since", []*credential.Owner{of(credential.OwnerForeign, "u2", 1)}, 0,
+			store.ErrConflict},
+		{"held since", []*credential.Owner{of(credential.OwnerHeld, "", 1)}, 0, store.ErrConflict},
+		{"held by another since",
+			[]*credential.Owner{of(credential.OwnerReleased, "", 1), of(credential.OwnerHeld, "u1", 2)}, 1,
+			store.ErrConflict},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := open(t)
+			for _, o := range tt.stored {
+				commit(t, s, change{Owners: []credential.Owner{*o}})
+			}
+			held := *of(credential.OwnerHeld, "", tt.revision+2)
+			held.OverSighting = "u1"
+			err := s.Commit(t.Context(), change{At: noon, Owners: []credential.Owner{held}})
+			if !errors.Is(err, tt.want) {
+				t.Fatalf("%v, want %v", err, tt.want)
+			}
+			if err == nil {
+				held.OverSighting = ""
+				wantEqual(t, read[credential.Owner](t)(s.Owner(t.Context(), "acme", "m:1")), held)
+			}
+		})
+	}
+}

@@ -18,6 +18,7 @@ import (
 func testFields(t *testing.T, s Store) {
 	ctx := t.Context()
 	profile, holder, owner := fill[credential.Profile](), fill[credential.Holder](), fill[credential.Owner]()
+	owner.OverSighting = "" // no field of the item
 	row := fill[credential.Credential]()
 	profile.Revision, holder.Revision, owner.Revision, row.Revision = 1, 1, 1, 1
 	picture, entry, ref, slot := fill[credential.Picture](), fill[credential.HistoryEntry](), fill[credential.Ref](),

@@ -32,6 +32,7 @@ type Store interface {
 // Run is the conformance suite. open returns an empty store.
 func Run(t *testing.T, open func(t *testing.T) Store) {
 	t.Run("Changes", func(t *testing.T) { testChanges(t, open) })
+	t.Run("Sightings", func(t *testing.T) { testSightings(t, open) })
 	t.Run("BadChanges", func(t *testing.T) { testBadChanges(t, open(t)) })
 	t.Run("Fields", func(t *testing.T) { testFields(t, open(t)) })
 	t.Run("Times", func(t *testing.T) { testTimes(t, open(t)) })

@@ -59,5 +59,6 @@ func Service(b *wiring.Base, a Adapters) *issuance.Service {
 		NewID:     b.NewID,
 		Log:       b.Log,
 		Count:     b.Count,
+		Gauge:     b.Gauge,
 	}
 }

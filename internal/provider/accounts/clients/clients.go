@@ -78,14 +78,14 @@ func New(accounts Accounts, budget Budget, share Share, now func() time.Time) *P
 }
 
 // Provider returns the provider of an account. The error wraps accounts.ErrUnknown for one that is not configured. When
-// the account's secret cannot be read, it wraps provider.ErrUnavailable; the provider was not called.
+// the account's secret cannot be read, it wraps provider.ErrNoAccess; the provider was not called.
 func (p *Providers) Provider(ctx context.Context, account string) (provider.Provider, error) {
 	a, err := p.accounts.Account(ctx, account)
 	if errors.Is(err, accounts.ErrUnknown) {
 		return nil, fmt.Errorf("account %q: %w", account, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", provider.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w", provider.ErrNoAccess, err)
 	}
 	config := origo.Config{
 		Account:            a.Name,

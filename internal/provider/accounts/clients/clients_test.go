@@ -153,7 +153,7 @@ func TestAccountsThatCannotBeUsed(t *testing.T) {
 		errors.Is(err, provider.ErrUnavailable) {
 		t.Error(err)
 	}
-	if _, err := p.Provider(t.Context(), "down"); !errors.Is(err, provider.ErrUnavailable) {
+	if _, err := p.Provider(t.Context(), "down"); !errors.Is(err, provider.ErrNoAccess) {
 		t.Error(err)
 	}
 }
