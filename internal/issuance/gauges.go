@@ -10,7 +10,7 @@ import (
 // Metrics that the sweep emits once it has done its work, as long as it runs: how things stand, be it well or not.
 // Durations are in seconds.
 const (
-	GaugeAccountTrouble = "AccountTrouble"   // accounts in an outage
+	GaugeAccountTrouble = "AccountTrouble"   // accounts in an outage, or over their limit for long
 	GaugeMailNotSent    = "MailNotSent"      // invitations that the mail service refuses, at most 100 counted a profile
 	GaugeOldestDue      = "OldestDueSeconds" // how long what is due longest has been due
 	GaugeStuckRows      = "StuckRows"        // credentials with a step refused RefusalLimit times, counted likewise
@@ -19,6 +19,9 @@ const (
 
 // Gauges are the metrics that say how things stand.
 var Gauges = []string{GaugeAccountTrouble, GaugeMailNotSent, GaugeOldestDue, GaugeStuckRows, GaugeFeedLag}
+
+// longBehind is how long the feed of an account that is well may not be read to its end.
+const longBehind = 3 * time.Minute
 
 // countedAtMost is how many credentials of a profile are counted for one gauge.
 const countedAtMost = 100
@@ -45,12 +48,15 @@ func (s *Service) gaugeAccounts(ctx context.Context, accounts []string) error {
 		if err != nil {
 			return err
 		}
-		if outage.IsOpen() {
+		behind := time.Duration(0)
+		if !outage.FeedBehind.IsZero() {
+			behind = now.Sub(outage.FeedBehind)
+		}
+		// An account over its limit is in no outage, and yet nothing of it is done.
+		if outage.IsOpen() || behind >= longBehind {
 			troubled++
 		}
-		if !outage.FeedBehind.IsZero() {
-			lag = max(lag, now.Sub(outage.FeedBehind))
-		}
+		lag = max(lag, behind)
 		due, err := s.Store.Due(ctx, account, now, 1)
 		if err != nil {
 			return err

@@ -235,6 +235,28 @@ func TestTroubleOfAnAccountIsSeenWhileItLasts(t *testing.T) {
 	w.CheckCalm()
 }
 
+func TestAnAccountOverItsLimitIsSeenAndIsInNoOutage(t *testing.T) {
+	w := newWorld(t)
+	w.Invited("E-1")
+	w.Pass(time.Minute)
+	w.Break("any", "throttle", "before", 1000)
+	for range 5 {
+		w.Pass(time.Minute)
+	}
+	if n, lag := w.Gauge(issuance.GaugeAccountTrouble), w.Gauge(issuance.GaugeFeedLag); n != 1 || lag < 180 {
+		t.Errorf("AccountTrouble %v, FeedLag %v", n, lag)
+	}
+	if outage, err := w.Store.Outage(w.Ctx, account); err != nil || outage.IsOpen() {
+		t.Errorf("outage %+v, %v", outage, err)
+	}
+	w.Mend()
+	w.Pass(time.Minute)
+	if n := w.Gauge(issuance.GaugeAccountTrouble); n != 0 {
+		t.Errorf("AccountTrouble %v", n)
+	}
+	w.CheckCalm()
+}
+
 func TestARevocationThatIsForbiddenIsStuckAndSeen(t *testing.T) {
 	w := newWorld(t)
 	c := w.Activated("E-1", "phone-a")

@@ -330,6 +330,7 @@ func badQueries(_ *testing.T, _ string) []badRequest {
 			"out_of_range"},
 		{"status", request{method: "GET", path: "/v1/credentials?profileId=hq&status=invited"}, invalid,
 			"unknown_value"},
+		{"warning", request{method: "GET", path: "/v1/credentials?profileId=hq&warning=none"}, invalid, "unknown_value"},
 		{"unknown parameter", request{method: "GET", path: "/v1/credentials?profileId=hq&Status=active"}, invalid,
 			"unknown_parameter"},
 		{"everything", request{method: "GET", path: "/v1/credentials?status=x&limit=x&y=z"}, invalid,
