@@ -193,7 +193,13 @@ type Outage struct {
 	SuspectAt time.Time `json:"suspectAt,omitzero"`
 	// FeedBehind is since when the account's feed has not been read to its end; zero when it was.
 	FeedBehind time.Time `json:"feedBehind,omitzero"`
+	// ListsReserved says that the provider was seen to list a mobile ID that was only reserved: so one that it does not
+	// list is missing. It has nothing to do with trouble, and outlasts it.
+	ListsReserved bool `json:"listsReserved,omitempty"`
 }
+
+// Closed is the outage once the account is well.
+func (o Outage) Closed() Outage { return Outage{ListsReserved: o.ListsReserved} }
 
 // The reasons of an outage.
 const (

@@ -264,9 +264,8 @@ type Credential struct {
 	// HolderRetry shows, on a live credential, that the provider refuses the holder's present description; the retry
 	// itself belongs to the work item.
 	HolderRetry Retry `json:"holderRetry,omitzero"`
-	// Listed says that a reading has shown the mobile ID in the row's user; MissingAt is when the first reading since
-	// did not. One reading proves no absence: it may be stale or partial.
-	Listed    bool       `json:"listed,omitempty"`
+	// MissingAt is when the provider's user was first read without the mobile ID, since it was last read with it. One
+	// reading proves no absence: it may be stale or partial.
 	MissingAt *time.Time `json:"missingAt,omitempty"`
 	// Warned are the lasting warnings of the row that are listed, see Lasting.
 	Warned []Warning `json:"warned,omitempty"`

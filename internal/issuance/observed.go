@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,9 @@ func (s *Service) applyReading(
 	if err != nil {
 		return err
 	}
+	if r.ListsReserved, err = s.learnListing(ctx, *c, r.User); err != nil {
+		return err
+	}
 	events := observe.Events(seen, r)
 	before := *c
 	*c = observe.Remember(*c, r)
@@ -38,7 +42,7 @@ func (s *Service) applyReading(
 		}
 		*c = after
 	}
-	if c.Revision != before.Revision || c.Listed == before.Listed && isSameMoment(c.MissingAt, before.MissingAt) {
+	if c.Revision != before.Revision || isSameMoment(c.MissingAt, before.MissingAt) {
 		return nil
 	}
 	if c.MissingAt != nil {
@@ -51,6 +55,49 @@ func (s *Service) applyReading(
 	*c = ch.row(*c)
 	ch.touch(*c)
 	return ch.commit(ctx)
+}
+
+// learnListing notes, once for an account, that its provider lists mobile IDs that are only reserved, and says whether
+// it is known to, if that matters for a row.
+func (s *Service) learnListing(ctx context.Context, c credential.Credential, u *provider.User) (bool, error) {
+	if u == nil {
+		return false, nil
+	}
+	isReserved := func(k provider.Credential) bool { return k.Device == nil && !k.Issuing && !k.Revoking }
+	if !slices.ContainsFunc(u.Credentials, isReserved) {
+		return s.listsReserved(ctx, c.Account)
+	}
+	lists, err := s.listsReserved(ctx, c.Account)
+	if err != nil || lists {
+		return lists, err
+	}
+	outage, err := s.Store.Outage(ctx, c.Account)
+	if err != nil {
+		return false, err
+	}
+	outage.ListsReserved = true
+	return true, s.Store.SetOutage(ctx, c.Account, outage)
+}
+
+// listsReserved says whether the provider of an account was ever seen to list a mobile ID that was only reserved.
+func (s *Service) listsReserved(ctx context.Context, account string) (bool, error) {
+	s.mu.Lock()
+	known := s.listing[account]
+	s.mu.Unlock()
+	if known {
+		return true, nil
+	}
+	outage, err := s.Store.Outage(ctx, account)
+	if err != nil || !outage.ListsReserved {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listing == nil {
+		s.listing = map[string]bool{}
+	}
+	s.listing[account] = true
+	return true, nil
 }
 
 // withoutSiblings returns a final row as its user is to be looked at for it: by reference only, when what the user

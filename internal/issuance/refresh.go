@@ -359,16 +359,19 @@ func isListed(u *provider.User, c credential.Credential) bool {
 }
 
 // isWithOther says whether another user, of whom that was reported for a moment, has a credential's mobile ID, and its
-// own user, as it was read, does not. The report alone is believed only where the provider has never listed the mobile
-// ID, perhaps because it lists none that is only reserved: if it is not older than our reservation, and the second
-// reading does not list the mobile ID either.
+// own user, as it was read, does not. The report alone is believed only where the provider is not known to list what
+// is only reserved: if it is not older than our reservation, and the second reading does not list the mobile ID either.
 func (s *Service) isWithOther(
 	ctx context.Context, p provider.Provider, c credential.Credential, own *provider.User, otherID string, at time.Time,
 ) (bool, error) {
 	if isListed(own, c) {
 		return false, nil
 	}
-	if !c.Listed && c.MissingAt != nil && s.Now().Sub(*c.MissingAt) >= observe.AbsentFor {
+	lists, err := s.listsReserved(ctx, c.Account)
+	if err != nil {
+		return false, err
+	}
+	if !lists && c.MissingAt != nil && s.Now().Sub(*c.MissingAt) >= observe.AbsentFor {
 		owner, err := s.Store.Owner(ctx, c.Account, c.Mobile.ID)
 		if err != nil {
 			return false, err

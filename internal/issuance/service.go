@@ -33,6 +33,7 @@ type Service struct {
 
 	mu        sync.Mutex
 	heldFeeds map[string]heldFeed // by account
+	listing   map[string]bool     // by account: its provider is known to list what is only reserved
 }
 
 // The metrics.

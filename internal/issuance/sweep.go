@@ -112,7 +112,7 @@ func (sw *sweep) probe(ctx context.Context, outage credential.Outage) error {
 	if !answered {
 		return sw.changeOutage(ctx, sw.account, newest, newest.Open(newest.Reason, sw.Now()))
 	}
-	if err := sw.changeOutage(ctx, sw.account, newest, credential.Outage{}); err != nil {
+	if err := sw.changeOutage(ctx, sw.account, newest, newest.Closed()); err != nil {
 		return err
 	}
 	return sw.run(ctx)

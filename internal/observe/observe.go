@@ -24,6 +24,8 @@ type Reading struct {
 	WithAnother bool
 	// At is when the user was read.
 	At time.Time
+	// ListsReserved says that this provider lists mobile IDs that are only reserved.
+	ListsReserved bool
 	// SearchMisses says that a search found no such user either.
 	SearchMisses bool
 }
@@ -31,20 +33,21 @@ type Reading struct {
 // AbsentFor is how long a second reading has to come after the first that did not list a mobile ID.
 const AbsentFor = time.Minute
 
-// isAbsenceBelieved says whether a reading without the row's mobile ID is believed: an earlier one listed it, and this
-// is the second without it, AbsentFor after the first.
+// isAbsenceBelieved says whether a reading without the row's mobile ID is believed: it would be listed, and this is the
+// second reading without it, AbsentFor after the first.
 func isAbsenceBelieved(c credential.Credential, r Reading) bool {
-	return c.Listed && c.MissingAt != nil && r.At.Sub(*c.MissingAt) >= AbsentFor
+	wouldBeListed := r.ListsReserved || c.Stage == credential.StageActivated
+	return wouldBeListed && c.MissingAt != nil && r.At.Sub(*c.MissingAt) >= AbsentFor
 }
 
-// Remember returns a live row with what a reading says of whether its mobile ID is listed.
+// Remember returns a live row with what a reading says of whether its mobile ID is missing.
 func Remember(c credential.Credential, r Reading) credential.Credential {
 	if !c.IsLive() || c.Reservation != credential.ReservationHeld {
 		return c
 	}
 	if r.User != nil {
 		if _, listed := r.User.Credential(c.Reserved()); listed {
-			c.Listed, c.MissingAt = true, nil
+			c.MissingAt = nil
 			return c
 		}
 	}

@@ -22,7 +22,7 @@ func row(state string) credential.Credential {
 	c := credential.Credential{
 		ID: "c1", Account: "acme", PartNumber: part, Status: credential.StatusActive, Want: credential.WantLive,
 		Reservation: credential.ReservationHeld, UserID: "u1", InvitationRef: "i1", CredentialRef: "k1",
-		Mobile: &credential.MobileID{ID: "m:1", Number: "1"}, Listed: true,
+		Mobile: &credential.MobileID{ID: "m:1", Number: "1"},
 	}
 	switch stage := credential.Stage(state); stage {
 	case credential.StageInvited, credential.StageActivating, credential.StageActivated:
@@ -109,9 +109,8 @@ func TestEventsOfAReading(t *testing.T) {
 		return with(row(state), func(c *credential.Credential) { c.MissingAt = &noon })
 	}
 	again := func(u *provider.User, facts ...provider.Fact) observe.Reading {
-		return observe.Reading{User: u, Facts: facts, At: noon.Add(observe.AbsentFor)}
+		return observe.Reading{User: u, Facts: facts, At: noon.Add(observe.AbsentFor), ListsReserved: true}
 	}
-	neverListed := with(missed("invited"), func(c *credential.Credential) { c.Listed = false })
 	userGone := fact(provider.AboutUser, "u1", provider.FactDeleted)
 	unreleased := with(row("revoked"), func(c *credential.Credential) { c.Reservation = credential.ReservationHeld })
 
@@ -168,8 +167,11 @@ func TestEventsOfAReading(t *testing.T) {
 		{"not listed, once", row("invited"), observe.Reading{User: user(pending, nil)}, nil},
 		{"missing", missed("invited"), again(user(pending, nil)), []credential.Event{missing}},
 		{"missing too soon after the first", missed("invited"),
-			observe.Reading{User: user(pending, nil), At: noon.Add(observe.AbsentFor - 1)}, nil},
-		{"never listed by this provider", neverListed, again(user(pending, nil)), nil},
+			observe.Reading{User: user(pending, nil), At: noon.Add(observe.AbsentFor - 1), ListsReserved: true}, nil},
+		{"never listed by this provider", missed("invited"),
+			observe.Reading{User: user(pending, nil), At: noon.Add(observe.AbsentFor)}, nil},
+		{"activated, and so listed before", missed("activated"),
+			observe.Reading{User: user(accepted, nil), At: noon.Add(observe.AbsentFor)}, []credential.Event{missing}},
 		{"not listed after acceptance, once", row("activating"), observe.Reading{User: user(accepted, nil)}, nil},
 		{"missing after acceptance", missed("activating"), again(user(accepted, nil)), []credential.Event{missing}},
 		{"accepted and missing", row("invited"), observe.Reading{User: user(accepted, nil)},

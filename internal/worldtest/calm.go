@@ -47,8 +47,8 @@ func (w *World) CheckCalm(untold ...func(credential.Credential) bool) {
 		for _, c := range rows {
 			w.Logf("%s of %s: %s %s, user %s, %s/%s %+v: %s", c.ID, c.HolderID, c.State(), c.Reason, c.UserID,
 				c.InvitationRef, c.CredentialRef, c.Mobile, w.Story(c))
-			w.Logf("%s: listed %v, missing %v, look %v, reports %+v, unanswered %+v", c.ID, c.Listed, c.MissingAt,
-				c.LookAt, c.Reports, c.Unanswered)
+			w.Logf("%s: missing %v, look %v, reports %+v, unanswered %+v", c.ID, c.MissingAt, c.LookAt, c.Reports,
+				c.Unanswered)
 		}
 	}
 }
@@ -176,7 +176,7 @@ func (l *calm) checkLive(c credential.Credential, untold bool) {
 // where that has never listed it, a warning that it is not on the phone yet.
 func (l *calm) isKnownMissing(c credential.Credential) bool {
 	l.Helper()
-	if c.Stage == credential.StageActivating && !c.Listed {
+	if c.Stage == credential.StageActivating && c.MissingAt != nil {
 		return true
 	}
 	entries, err := l.Store.History(l.Ctx, c.HolderID, c.ID)
