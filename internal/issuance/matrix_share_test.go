@@ -4,3 +4,6 @@ package issuance_test
 
 // matrixShare: one of so many cells of each operation is played.
 const matrixShare = 1
+
+// livesByDefault is how many lives a round has unless the command line says otherwise.
+const livesByDefault = lives

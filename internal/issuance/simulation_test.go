@@ -32,7 +32,7 @@ var seeds = []string{"106", "107", "108", "109"}
 func init() {
 	// The same lives each time, so that no change fails for another's reason. The command line wins: -rapid.seed=0
 	// draws new ones.
-	defaults := map[string]string{"rapid.checks": strconv.Itoa(lives), "rapid.seed": seeds[0],
+	defaults := map[string]string{"rapid.checks": strconv.Itoa(livesByDefault), "rapid.seed": seeds[0],
 		"rapid.nofailfile": "true"}
 	for name, value := range defaults {
 		if err := flag.Set(name, value); err != nil {
