@@ -109,7 +109,7 @@ func TestOneOfTwoAccountsIsSlow(t *testing.T) {
 		t.Errorf("%s and %s", quick, slow)
 	}
 	w.SetSlow("globex", CallLimit)
-	if _, err := process(t, w, "globex").Stock(t.Context(), Part); !errors.Is(err, provider.ErrUnavailable) {
+	if _, err := process(t, w, "globex").Stock(t.Context(), Part); !errors.Is(err, provider.ErrNoAccess) {
 		t.Errorf("slower than the service waits: %v", err)
 	}
 	w.Mend()
