@@ -64,11 +64,8 @@ func (s *Service) learnListing(ctx context.Context, c credential.Credential, u *
 		return false, nil
 	}
 	isReserved := func(k provider.Credential) bool { return k.Device == nil && !k.Issuing && !k.Revoking }
-	if !slices.ContainsFunc(u.Credentials, isReserved) {
-		return s.listsReserved(ctx, c.Account)
-	}
 	lists, err := s.listsReserved(ctx, c.Account)
-	if err != nil || lists {
+	if err != nil || lists || !slices.ContainsFunc(u.Credentials, isReserved) {
 		return lists, err
 	}
 	outage, err := s.Store.Outage(ctx, c.Account)

@@ -97,21 +97,13 @@ func (r *run) call(method, url, body string, out any) (int, string) {
 	if strings.HasPrefix(url, r.API) {
 		req.Header.Set("Authorization", "Bearer "+r.token())
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	text, status := r.send(req)
 	if out != nil {
 		if err := json.Unmarshal(text, out); err != nil {
 			r.t.Fatalf("%s %s: %s: %v", method, url, text, err)
 		}
 	}
-	return resp.StatusCode, string(text)
+	return status, string(text)
 }
 
 func (r *run) token() string {
@@ -212,16 +204,22 @@ func (r *run) origo(method, url, token string) (body string, status int) {
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Application-ID", "mobilecred-local")
 	req.Header.Set("Application-Version", "1.0")
+	text, status := r.send(req)
+	return string(text), status
+}
+
+// send sends a request and returns the answer.
+func (r *run) send(req *http.Request) (text []byte, status int) {
+	r.t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
+	if text, err = io.ReadAll(resp.Body); err != nil {
 		r.t.Fatal(err)
 	}
-	return string(text), resp.StatusCode
+	return text, resp.StatusCode
 }
 
 func TestTheWeatherOfTheProviderFromOutside(t *testing.T) {
