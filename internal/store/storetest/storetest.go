@@ -100,7 +100,7 @@ var (
 	holderIDs     = []string{"h1", "h2", "witness"}
 	accounts      = []string{"acme", "beta"}
 	profileIDs    = []string{"p1", "p2"}
-	credentialIDs = []string{"c1", "c2"}
+	credentialIDs = []string{"c1", "c2", "c3"}
 	mobileIDs     = []string{"m:1", "m:2"}
 	refIDs        = []string{"r1", "r2"}
 	deviceIDs     = []string{"d1", "d2"}
