@@ -191,6 +191,8 @@ type Doubt struct {
 	Explained bool `json:"explained,omitempty"`
 	// Rechecked says that the provider was read again LateFor after a doubt that was settled without its answer.
 	Rechecked bool `json:"rechecked,omitempty"`
+	// RecheckAt is set when that reading could not tell yet: the moment for the next.
+	RecheckAt time.Time `json:"recheckAt,omitzero"`
 }
 
 // LateFor is how long after its doubt a request that got no answer may still be carried out.

@@ -88,9 +88,14 @@ func outstanding(c Credential, h Holder) []Step {
 		add(StepRelease, at)
 	}
 	for _, d := range c.Unanswered {
-		if !d.Rechecked {
-			add(StepRecheck, d.At.Add(LateFor))
+		if d.Rechecked {
+			continue
 		}
+		at := d.At.Add(LateFor)
+		if at.Before(d.RecheckAt) {
+			at = d.RecheckAt
+		}
+		add(StepRecheck, at)
 	}
 	isReleased := c.Reservation == ReservationReleased && !h.Erasing
 	if c.LookAt != nil && (c.Reservation == ReservationHeld || isReleased) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/observe"
@@ -13,6 +14,9 @@ import (
 // A request that we gave up on may be carried out later, when its doubt has long been settled without it. So a doubt
 // that was settled without its answer is remembered: what a later reading finds of it is released, or taken after all
 // by the row that still needs it.
+
+// recheckAgain is how long to wait for the settlement of another doubt before users are read again.
+const recheckAgain = time.Minute
 
 // remembering adds a row's doubt to those that were settled without their answer.
 func (s *Service) remembering(c credential.Credential) []credential.Doubt {
@@ -33,7 +37,7 @@ func (r *run) reopen(ctx context.Context, c credential.Credential, u provider.Us
 	if err != nil {
 		return false, err
 	}
-	late, explained := observe.Late(c, rows, u)
+	late, explained, _ := observe.Late(c, rows, u)
 	if len(late) == 0 {
 		return false, nil
 	}
@@ -63,9 +67,11 @@ func (r *run) recheck(ctx context.Context, c credential.Credential) error {
 	}
 	var strays []credential.Reserved
 	var explained []string
+	var undecided bool
 	for _, u := range users {
-		late, by := observe.Late(c, rows, u)
+		late, by, more := observe.Late(c, rows, u)
 		strays, explained = append(strays, late...), append(explained, by...)
+		undecided = undecided || more
 	}
 	if len(strays) > 0 {
 		return r.edit(ctx, c, addStrays(strays, explained))
@@ -78,7 +84,13 @@ func (r *run) recheck(ctx context.Context, c credential.Credential) error {
 	now := r.Now()
 	return r.edit(ctx, c, func(c *credential.Credential) bool {
 		for i, d := range c.Unanswered {
-			c.Unanswered[i].Rechecked = d.Rechecked || now.Sub(d.At) >= credential.LateFor
+			switch {
+			case d.Rechecked || now.Sub(d.At) < credential.LateFor:
+			case undecided: // by then the other doubt is settled
+				c.Unanswered[i].RecheckAt = now.Add(recheckAgain)
+			default:
+				c.Unanswered[i].Rechecked = true
+			}
 		}
 		if c.Retry.For == credential.StepRecheck {
 			c.Retry = credential.Retry{}

@@ -159,7 +159,7 @@ func (rf *refresh) recordLate(ctx context.Context, holderID string, u provider.U
 	}
 	rows = slices.DeleteFunc(rows, func(c credential.Credential) bool { return c.Account != rf.reported.Account })
 	for i, c := range rows {
-		strays, explained := observe.Late(c, rows, u)
+		strays, explained, _ := observe.Late(c, rows, u)
 		if len(strays) == 0 || !addStrays(strays, explained)(&c) {
 			continue
 		}

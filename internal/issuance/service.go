@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 type Service struct {
 	Store     Store
 	Providers provider.Providers
+	Accounts  []string // the names of the accounts that are configured
 	Mailer    mail.Mailer
 	Now       func() time.Time // whole milliseconds, UTC
 	NewID     IDs
@@ -122,5 +124,6 @@ func (s *Service) standing(ctx context.Context, c credential.Credential) (creden
 	if err != nil {
 		return credential.Standing{}, err
 	}
-	return credential.Standing{Outage: outage}, nil
+	isUnknown := !slices.Contains(s.Accounts, c.Account)
+	return credential.Standing{Outage: outage, AccountUnknown: isUnknown}, nil
 }

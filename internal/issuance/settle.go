@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/observe"
 	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/store"
 )
@@ -98,19 +99,19 @@ func straysOf(
 	return strays
 }
 
-// unexplained lists what a user has that the doubt of a row explains: new since, of its part number, and in no other
+// unexplained lists what a user has that the doubt of a row explains: new since, of its part number, and in no
 // row's name.
 func (r *run) unexplained(
 	ctx context.Context, c credential.Credential, u provider.User,
 ) (invitations []provider.Invitation, credentials []provider.Credential, err error) {
-	rows, err := r.Store.Credentials(ctx, c.HolderID)
+	rows, err := r.rowsHere(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	noted := notedBeside(c, rows)
+	known := observe.Known(rows)
 	for _, i := range u.Invitations {
 		redeemable := i.Status == provider.InvitationPending || i.Status == provider.InvitationAccepted
-		if !redeemable || slices.Contains(c.Doubt.Invitations, i.ID) || noted[credential.RefInvitation][i.ID] {
+		if !redeemable || slices.Contains(c.Doubt.Invitations, i.ID) || known.HasInvitation(i.ID) {
 			continue
 		}
 		free, err := r.isUnclaimed(ctx, c, credential.RefInvitation, i.ID)
@@ -122,8 +123,8 @@ func (r *run) unexplained(
 		}
 	}
 	for _, k := range u.Credentials {
-		known := slices.Contains(c.Doubt.Credentials, k.ID) || noted[credential.RefCredential][k.ID]
-		if known || k.PartNumber != c.PartNumber {
+		isOld := slices.Contains(c.Doubt.Credentials, k.ID) || known.HasCredential(k.ID)
+		if isOld || k.PartNumber != c.PartNumber {
 			continue
 		}
 		free, err := r.isUnclaimed(ctx, c, credential.RefCredential, k.ID)
@@ -135,28 +136,6 @@ func (r *run) unexplained(
 		}
 	}
 	return invitations, credentials, nil
-}
-
-// notedBeside collects the references that the rows of the holder know without having them as their own: put aside, to
-// be released, or the answer to another row's doubt that waits for a take-over. What this row has to release counts,
-// too: it may have come after its doubt began.
-func notedBeside(c credential.Credential, rows []credential.Credential) map[credential.RefKind]map[string]bool {
-	invitations, credentials := map[string]bool{}, map[string]bool{}
-	for _, row := range rows {
-		if row.Account != c.Account {
-			continue
-		}
-		known := slices.Concat(row.Aside, row.Strays)
-		if row.ID != c.ID && row.Doubt != nil && row.Doubt.Answer != nil {
-			known = append(known, *row.Doubt.Answer)
-		}
-		for _, t := range known {
-			invitations[t.InvitationRef], credentials[t.CredentialRef] = true, true
-		}
-	}
-	return map[credential.RefKind]map[string]bool{
-		credential.RefInvitation: invitations, credential.RefCredential: credentials,
-	}
 }
 
 // isUnclaimed says whether no other credential of ours has a provider's record.

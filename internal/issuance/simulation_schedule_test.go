@@ -53,8 +53,6 @@ type invocation struct {
 	mailed   []string // credentials whose mail it sent
 	claimed  bool     // it has had a claim, be it one that ran out since
 	shaken   bool     // something failed in it
-	// isSweep, and whether the store has failed in it.
-	isSweep, storeFailed bool
 	// overslept: it stood still for so long that its claim has run out.
 	overslept bool
 	change    *holderChange
@@ -74,12 +72,10 @@ type schedule struct {
 	theme  theme
 	plans  []plan
 	outage map[string]bool // by account
-	// failedSweeps counts the sweeps of a process in a row in which the store failed.
-	failedSweeps map[*issuance.Service]int
 }
 
 func newSchedule(t *rapid.T) *schedule {
-	s := &schedule{parked: make(chan struct{}), outage: map[string]bool{}, failedSweeps: map[*issuance.Service]int{}, theme: drawTheme(t)}
+	s := &schedule{parked: make(chan struct{}), outage: map[string]bool{}, theme: drawTheme(t)}
 	for range pick(t, "plans", []int{0, 8, 16, 16, 24, 24, 48, 48}) {
 		s.plans = append(s.plans, s.newPlan(t))
 	}
@@ -147,9 +143,6 @@ func (s *simulation) decide(in *invocation) worldtest.Verdict {
 		}
 		v := p.verdict
 		s.plans[i] = s.newPlan(s.t)
-		if v == worldtest.StoreFails && !s.mayFail(in) {
-			return worldtest.Pass
-		}
 		s.Logf("%s: %s at %s", in.name, v, in.call.Point())
 		s.tally.verdict(v, in.call)
 		return v
@@ -158,23 +151,6 @@ func (s *simulation) decide(in *invocation) worldtest.Verdict {
 		return worldtest.Unwell
 	}
 	return worldtest.Pass
-}
-
-// mayFail says whether the store may fail in a sweep. This spares the service one kind of weather, because it does not
-// survive it: a process that cannot apply what the feed reports in three sweeps goes on without it (holdsFeed), and a
-// report whose callback was lost as well is then lost for good.
-func (s *simulation) mayFail(in *invocation) bool {
-	if !in.isSweep {
-		return true
-	}
-	if !in.storeFailed {
-		if s.failedSweeps[in.process] == 2 {
-			return false
-		}
-		s.failedSweeps[in.process]++
-		in.storeFailed = true
-	}
-	return true
 }
 
 // isOverdue says whether an invocation has had all the time there is. A process may stand still for longer while it
@@ -194,7 +170,7 @@ func (in *invocation) isReserving() bool {
 
 // start begins an invocation, in a process that has none; it stops at its first call.
 func (s *simulation) start(name string, do func(*issuance.Service) error) *invocation {
-	in := &invocation{name: name, isSweep: name == "sweep", started: s.Now(), resume: make(chan worldtest.Verdict), over: make(chan struct{})}
+	in := &invocation{name: name, started: s.Now(), resume: make(chan worldtest.Verdict), over: make(chan struct{})}
 	if n := len(s.idle); n > 0 {
 		in.process = s.idle[n-1]
 		s.idle = s.idle[:n-1]
@@ -257,9 +233,6 @@ func (s *simulation) await(in *invocation) bool {
 // end sees an invocation off.
 func (s *simulation) end(in *invocation) {
 	s.stopped = slices.DeleteFunc(s.stopped, func(i *invocation) bool { return i == in })
-	if in.isSweep && !in.storeFailed {
-		s.failedSweeps[in.process] = 0
-	}
 	if !in.killed {
 		s.idle = append(s.idle, in.process)
 	}

@@ -16,7 +16,7 @@ const (
 	feedPages = 20
 	// feedBehindPage is how many events are read at a time when the sweep before did not get to the end of the feed.
 	feedBehindPage = 25
-	feedTries      = 3                  // sweeps for which a report that cannot be applied holds up the bookmark
+	feedTries      = 60                 // sweeps for which a report that cannot be applied holds up the bookmark
 	feedReach      = 7 * 24 * time.Hour // how far back a first reading of the feed goes
 	stockInterval  = 5 * time.Minute
 	sweepReserve   = 12 * time.Second // one work unit, kept free at the end of the time there is
@@ -277,8 +277,8 @@ func (sw *sweep) applyPage(ctx context.Context, feed provider.Feed, bookmark str
 }
 
 // holdsFeed counts the sweeps that could not apply everything from a bookmark on, and says whether the bookmark stays
-// for another try: the store may have been unwell, but a report that can never be applied must not hold up those behind
-// it. That the count is forgotten with the process costs no more than a few sweeps.
+// for another try, for about an hour: the store may be unwell, but a report that can never be applied must not hold up
+// those behind it for ever. That the count is forgotten with the process costs no more than as many sweeps again.
 func (s *Service) holdsFeed(account, bookmark string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

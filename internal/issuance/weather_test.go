@@ -617,3 +617,15 @@ func TestWarningsThatComeWithTimeAreListed(t *testing.T) {
 		t.Error("expires_soon is still listed")
 	}
 }
+
+func TestAnAccountThatIsNoLongerConfiguredIsSaidAtOnce(t *testing.T) {
+	w := newWorld(t)
+	c := w.Invited("E-1")
+	w.Advance(time.Minute)
+	w.Service.Accounts = []string{"other"}
+	result, err := w.Service.Resend(w.Ctx, credential.Resend{Request: w.Portal, HolderID: "E-1", CredentialID: c.ID})
+	w.Must(err)
+	if !result.Standing.AccountUnknown {
+		t.Errorf("standing %+v", result.Standing)
+	}
+}

@@ -14,11 +14,12 @@ const ClocksDiffer = 5 * time.Minute
 // Late finds what a user has because a request of a row was carried out after its doubt had been settled: for each such
 // doubt at most one reservation, which was not there before the doubt, is of the row's part number, is on no device,
 // and is in no row's name. rows are all rows of the holder at the account. explained are the doubts that found theirs,
-// by their ids.
+// by their ids. undecided says that the user has more, which may as well be the answer to a doubt that is still open:
+// then it is for its settlement to say.
 func Late(
 	c credential.Credential, rows []credential.Credential, u provider.User,
-) (late []credential.Reserved, explained []string) {
-	taken := known(rows)
+) (late []credential.Reserved, explained []string, undecided bool) {
+	taken := Known(rows)
 	for _, d := range c.Unanswered {
 		if d.Explained || d.UserID != "" && d.UserID != u.ID {
 			continue
@@ -27,49 +28,72 @@ func Late(
 		for _, i := range u.Invitations {
 			inTime := i.CreatedAt.IsZero() || !i.CreatedAt.Before(d.At.Add(-ClocksDiffer)) &&
 				!i.CreatedAt.After(d.At.Add(credential.LateFor))
-			isNew := !slices.Contains(d.Invitations, i.ID) && !taken[i.ID] && !mayAnswer(rows, i.ID)
-			if i.Status == provider.InvitationPending && inTime && isNew {
-				found.InvitationRef = i.ID
-				break
+			isOld := slices.Contains(d.Invitations, i.ID) || taken.HasInvitation(i.ID)
+			if i.Status != provider.InvitationPending || !inTime || isOld {
+				continue
 			}
+			if mayAnswer(rows, u, i.ID) {
+				undecided = true
+				continue
+			}
+			found.InvitationRef = i.ID
+			break
 		}
 		for _, k := range u.Credentials {
-			isNew := !slices.Contains(d.Credentials, k.ID) && !taken[k.ID] && !mayAnswer(rows, k.ID)
-			if k.PartNumber == c.PartNumber && k.Device == nil && isNew {
-				found.CredentialRef, found.Mobile = k.ID, &k.MobileID
-				break
+			isOld := slices.Contains(d.Credentials, k.ID) || taken.HasCredential(k.ID)
+			if k.PartNumber != c.PartNumber || k.Device != nil || isOld {
+				continue
 			}
+			if mayAnswer(rows, u, k.ID) {
+				undecided = true
+				continue
+			}
+			found.CredentialRef, found.Mobile = k.ID, &k.MobileID
+			break
 		}
 		if found.InvitationRef == "" && found.CredentialRef == "" {
 			continue
 		}
-		taken[found.InvitationRef], taken[found.CredentialRef] = true, true
+		taken.add(found)
 		late, explained = append(late, found), append(explained, d.ID)
 	}
-	return late, explained
+	return late, explained, undecided
 }
 
-// known collects the references in the name of any row: its own, put aside, to be released, or the answer to its doubt.
-func known(rows []credential.Credential) map[string]bool {
-	all := map[string]bool{}
+// References are records of the provider that rows know of.
+type References struct{ invitations, credentials map[string]bool }
+
+// Known collects the references in the name of any row: its own, put aside, to be released, or the answer to its doubt.
+func Known(rows []credential.Credential) References {
+	all := References{invitations: map[string]bool{}, credentials: map[string]bool{}}
 	for _, row := range rows {
-		refs := slices.Concat([]credential.Reserved{row.Reserved()}, row.Aside, row.Strays)
-		if row.Doubt != nil && row.Doubt.Answer != nil {
-			refs = append(refs, *row.Doubt.Answer)
+		all.add(row.Reserved())
+		for _, t := range slices.Concat(row.Aside, row.Strays) {
+			all.add(t)
 		}
-		for _, t := range refs {
-			all[t.InvitationRef], all[t.CredentialRef] = true, true
+		if row.Doubt != nil && row.Doubt.Answer != nil {
+			all.add(*row.Doubt.Answer)
 		}
 	}
 	return all
 }
 
-// mayAnswer says whether a record may be the answer to a doubt that is still open: then it is for its settlement to
-// say.
-func mayAnswer(rows []credential.Credential, ref string) bool {
+func (r References) add(t credential.Reserved) {
+	r.invitations[t.InvitationRef], r.credentials[t.CredentialRef] = true, true
+}
+
+// HasInvitation says whether a row knows of an invitation, by the provider's id.
+func (r References) HasInvitation(id string) bool { return r.invitations[id] }
+
+// HasCredential says whether a row knows of a credential, by the provider's id.
+func (r References) HasCredential(id string) bool { return r.credentials[id] }
+
+// mayAnswer says whether a record of a user may be the answer to a doubt that is still open.
+func mayAnswer(rows []credential.Credential, u provider.User, ref string) bool {
 	return slices.ContainsFunc(rows, func(row credential.Credential) bool {
 		d := row.Doubt
 		return row.Reservation == credential.ReservationInDoubt && d != nil && d.Answer == nil &&
+			(d.UserID == "" || d.UserID == u.ID) &&
 			!slices.Contains(d.Invitations, ref) && !slices.Contains(d.Credentials, ref)
 	})
 }

@@ -207,7 +207,8 @@ func (w *World) NewProcess() *issuance.Service {
 		clients[name] = w.newClient(name, &line{world: w, account: name, to: direct{a.sim.Handler()}})
 	}
 	return &issuance.Service{
-		Store: w.Store, Providers: clients, Mailer: w.Mailbox, Now: w.Now, Log: slog.New(w.options.Log),
+		Store: w.Store, Providers: clients, Accounts: w.options.Accounts, Mailer: w.Mailbox, Now: w.Now,
+		Log: slog.New(w.options.Log),
 		NewID: func() string {
 			w.mu.Lock()
 			defer w.mu.Unlock()

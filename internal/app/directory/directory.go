@@ -28,6 +28,8 @@ func New(getenv func(string) string, out io.Writer) overhttp.Handler {
 }
 
 func handler(base *wiring.Base, store issuance.Store, accounts []string) overhttp.Handler {
-	service := &issuance.Service{Store: store, Now: base.Now, NewID: base.NewID, Log: base.Log, Count: base.Count}
+	service := &issuance.Service{
+		Store: store, Accounts: accounts, Now: base.Now, NewID: base.NewID, Log: base.Log, Count: base.Count,
+	}
 	return webapi.NewDirectory(service, store, accounts, picture.Normalize, base.Now)
 }

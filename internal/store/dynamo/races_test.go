@@ -290,7 +290,8 @@ func (r *race) client() *origo.Client {
 // process is the service as one process of a function has it.
 func (r *race) process() *issuance.Service {
 	return &issuance.Service{
-		Store: r.store, Providers: oneProvider{r.client()}, Mailer: r, Now: r.Now, Log: slog.New(slog.DiscardHandler),
+		Store: r.store, Providers: oneProvider{r.client()}, Accounts: []string{raceAccount}, Mailer: r,
+		Now: r.Now, Log: slog.New(slog.DiscardHandler),
 		Count: func(string) {},
 		NewID: func() string {
 			r.mu.Lock()

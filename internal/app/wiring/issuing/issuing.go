@@ -54,6 +54,7 @@ func Service(b *wiring.Base, a Adapters) *issuance.Service {
 	return &issuance.Service{
 		Store:     a.Store,
 		Providers: a.Providers,
+		Accounts:  b.Accounts(),
 		Mailer:    a.Mailer,
 		Now:       b.Now,
 		NewID:     b.NewID,
