@@ -50,11 +50,12 @@ fmt: $(LINTER) ## Format the Go code
 	$(LINTER) fmt
 
 .PHONY: soak
-soak: ## Random traffic on the whole for MINUTES (10) while it is killed; then 50 processes at once on the store
+soak: ## Random traffic on the whole for MINUTES (10) while it is killed; 50 processes on the store; a million steps
 	@.ci/need go npm java
 	go run ./internal/local/cmd/soak -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
 	go test ./internal/store/dynamo -run TestManyProcesses -count=1 -v -timeout=2h -race.rounds=200 \
 		$(if $(SEED),-race.seed=$(SEED))
+	go test ./internal/issuance -run TestEveryLifeEndsWell -count=1 -v -rapid.checks=2400 -rapid.seed=$(or $(SEED),0)
 
 .PHONY: repeat
 repeat: ## Run every test SOAK times (20) in random order, for what happens rarely; new lives, every breakage
