@@ -137,8 +137,8 @@ func utf8(s string) *types.Content {
 	return &types.Content{Data: aws.String(s), Charset: aws.String("UTF-8")}
 }
 
-// classify says what an error of SendEmail means for the mail. Unless the error proves that the mail was not sent, the
-// mail is in doubt.
+// classify says what an error of SendEmail means for the mail. Any error that SES answers means that it did not send
+// it, a server's error included; only without an answer the mail is in doubt.
 func classify(err error) mail.Outcome {
 	var (
 		api      smithy.APIError
@@ -163,7 +163,7 @@ func classify(err error) mail.Outcome {
 		return mail.Outcome{Fate: mail.Throttled, Reason: reason}
 	case errors.As(err, &waiting): // the SDK's word for a context that ended between two attempts, so after a throttle
 		return mail.Outcome{Fate: mail.Throttled, Reason: "NoTimeLeft"}
-	case status >= 400 && status < 500, status == 0 && fault == smithy.FaultClient:
+	case status >= 400, status == 0 && fault == smithy.FaultClient:
 		return mail.Outcome{Fate: mail.Rejected, Reason: reason}
 	default:
 		return mail.Outcome{Fate: mail.InDoubt, Reason: reason}

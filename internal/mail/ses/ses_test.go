@@ -193,10 +193,10 @@ func TestFate(t *testing.T) {
 			"BadRequestException", 1},
 		{"no permission", []http.HandlerFunc{problem(403, "AccessDeniedException")}, mail.Rejected,
 			"AccessDeniedException", 1},
-		{"failure inside", []http.HandlerFunc{problem(500, "InternalServiceErrorException"), sent}, mail.InDoubt,
+		{"failure inside", []http.HandlerFunc{problem(500, "InternalServiceErrorException"), sent}, mail.Rejected,
 			"InternalServiceErrorException", 1},
-		{"bad gateway", []http.HandlerFunc{problem(502, "ada@example.com"), sent}, mail.InDoubt, "HTTP502", 1},
-		{"unavailable", []http.HandlerFunc{problem(503, "ServiceUnavailable"), sent}, mail.InDoubt,
+		{"bad gateway", []http.HandlerFunc{problem(502, "ada@example.com"), sent}, mail.Rejected, "HTTP502", 1},
+		{"unavailable", []http.HandlerFunc{problem(503, "ServiceUnavailable"), sent}, mail.Rejected,
 			"ServiceUnavailable", 1},
 		{"cut", []http.HandlerFunc{nil, sent}, mail.InDoubt, "NoAnswer", 1},
 	}
