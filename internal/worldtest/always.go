@@ -45,6 +45,8 @@ func (w *World) CheckAlways() {
 			w.ledger.last[c.ID] = c
 		}
 		w.checkNotForgotten(c, h)
+		w.noteDoubts(c)
+		w.checkNotTaken(c)
 		if c.Mobile == nil {
 			continue
 		}

@@ -43,6 +43,7 @@ func (w *World) CheckCalm(untold ...func(credential.Credential) bool) {
 	}
 	l.checkUsers()
 	l.checkPhones()
+	w.checkOthers()
 	if w.Failed() {
 		for _, c := range rows {
 			w.Logf("%s of %s: %s %s, user %s, %s/%s %+v: %s", c.ID, c.HolderID, c.State(), c.Reason, c.UserID,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,9 @@ import (
 type ledger struct {
 	last  map[string]credential.Credential // by credential, as it was when last looked at
 	spent map[string]string                // by account and mobile ID: the credential that was activated with it
+
+	others []*Other        // what other systems have in users that the service may know
+	erased map[string]bool // holders whose erasure was asked for
 
 	mu sync.Mutex
 	// foreign names the users, invitations and credentials that the provider's administrators made.
@@ -33,7 +37,7 @@ type ledger struct {
 func newLedger() ledger {
 	return ledger{
 		last: map[string]credential.Credential{}, spent: map[string]string{}, foreign: map[string]bool{},
-		cancelled: map[string]bool{}, newest: map[string]string{},
+		cancelled: map[string]bool{}, erased: map[string]bool{}, newest: map[string]string{},
 		recorded: map[string]bool{},
 	}
 }
@@ -124,16 +128,18 @@ func (w *World) Reassign(account, mobileID, externalID string) error {
 func (w *World) ReserveByHand(account, externalID, partNumber string) (mobileID string, err error) {
 	w.Helper()
 	a := w.accounts[account]
+	w.SetNow(w.Now().Add(time.Millisecond)) // as in Reassign
 	if mobileID, err = a.sim.ReserveByHand(externalID, partNumber); err != nil {
 		return "", err
 	}
-	user, err := w.userAtProvider(account, externalID)
+	user, err := w.userWith(account, externalID, mobileID)
 	if err != nil {
 		return "", err
 	}
 	w.ledger.noteForeign(account, user, mobileID, false)
+	err = w.noteOther(account, user.ID, externalID, mobileID, false)
 	w.Settle()
-	return mobileID, nil
+	return mobileID, err
 }
 
 // AddExisting adds a person whom another system left at the provider of an account, with a live badge. The world
@@ -143,7 +149,10 @@ func (w *World) AddExisting(account string, e origosim.Existing) (mobileID strin
 	if mobileID, err = w.accounts[account].sim.AddExisting(e); err != nil {
 		return "", err
 	}
-	user, err := w.userAtProvider(account, e.ExternalID)
+	user, err := w.userWith(account, e.ExternalID, mobileID)
+	if err == nil && mobileID != "" {
+		err = w.noteOther(account, user.ID, e.ExternalID, mobileID, true)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -172,11 +181,13 @@ func (w *World) AddStrangers(account string, n int) {
 	}
 }
 
-// userAtProvider reads the newest user with an externalId.
-func (w *World) userAtProvider(account, externalID string) (user provider.User, err error) {
+// userWith reads the newest user with an externalId that has a mobile ID, or any if that is empty: a provider may have
+// two with the same externalId.
+func (w *World) userWith(account, externalID, mobileID string) (user provider.User, err error) {
 	err = origosim.ErrUnknownUser
 	for _, u := range w.accounts[account].sim.State().Users {
-		if u.ExternalID == externalID {
+		has := func(i origosim.InvitationState) bool { return i.MobileID != nil && *i.MobileID == mobileID }
+		if u.ExternalID == externalID && (mobileID == "" || slices.ContainsFunc(u.Invitations, has)) {
 			user, err = w.accounts[account].client.User(w.Ctx, u.ID)
 		}
 	}

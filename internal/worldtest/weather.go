@@ -96,6 +96,9 @@ func Calls() []Call {
 	return append(calls, Call{Kind: "pause"})
 }
 
+// BudgetCalls lists the calls that weather can meet besides, where an account has a budget.
+func BudgetCalls() []Call { return []Call{{Kind: budgetWrite}, {Kind: budgetWrite, After: true}} }
+
 // Verdicts lists what a call can meet, Pass aside. A process can end at every call.
 func Verdicts(c Call) []Verdict {
 	switch {
@@ -103,7 +106,7 @@ func Verdicts(c Call) []Verdict {
 		return nil
 	case c.Kind == "mail":
 		return []Verdict{MailThrottled, MailRejected, MailLost, MailUnheard}
-	case slices.Contains(storeReads, c.Kind), slices.Contains(storeWrites, c.Kind):
+	case slices.Contains(storeReads, c.Kind), slices.Contains(storeWrites, c.Kind), c.Kind == budgetWrite:
 		return []Verdict{StoreFails}
 	case !c.After && (c.Kind == "create user" || c.Kind == "invite"):
 		return []Verdict{Timeout, Unwell, Throttled, Late}

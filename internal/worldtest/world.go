@@ -103,10 +103,13 @@ type World struct {
 	ids     int
 	deaf    bool
 	slow    map[string]time.Duration // by account: how long each call takes
-	faults  []plannedFault
-	late    []lateRequest
-	metrics map[string]int
-	gauges  map[string]float64
+	budgets map[string]int           // by account: see SetBudget
+	// heldBack counts calls beyond a budget, those apart that no portal waits for.
+	heldBack map[bool]int
+	faults   []plannedFault
+	late     []lateRequest
+	metrics  map[string]int
+	gauges   map[string]float64
 }
 
 // account is one customer account: its provider, and a client of it that no weather meets.
@@ -130,6 +133,7 @@ func New(t TB, adjust ...func(*Options)) *World {
 		TB: t, Ctx: t.Context(), Store: &memory.Store{}, accounts: map[string]*account{}, metrics: map[string]int{},
 		gauges:  map[string]float64{},
 		changed: make(chan struct{}, 1), slow: map[string]time.Duration{},
+		budgets: map[string]int{}, heldBack: map[bool]int{},
 		Portal: credential.Request{Actor: credential.Actor{Type: credential.ActorPortal, ID: "portal"}},
 		options: Options{
 			Accounts: []string{Account}, Start: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC),
@@ -186,17 +190,17 @@ func (w *World) open(name string, address *origosim.Address) {
 			w.Fatal(err)
 		}
 	}
-	w.accounts[name] = &account{sim: sim, client: w.newClient(name, undisturbed{direct{sim.Handler()}})}
+	w.accounts[name] = &account{sim: sim, client: w.newClient(name, undisturbed{direct{sim.Handler()}}, unlimited{})}
 	go sim.Run(w.Ctx)
 }
 
-func (w *World) newClient(account string, doer origo.Doer) *origo.Client {
+func (w *World) newClient(account string, doer origo.Doer, limiter origo.Limiter) *origo.Client {
 	return origo.New(origo.Config{
 		Account: account, OrganizationID: organization, ClientID: clientID, ClientSecret: clientSecret,
 		ApplicationID: application, ApplicationVersion: "1",
 		Endpoints: origo.Endpoints{Token: "http://origo", Management: "http://origo/credential-management",
 			Events: "http://origo"},
-	}, doer, w.Now, unlimited{})
+	}, doer, w.Now, limiter)
 }
 
 // NewProcess is the service as one process of a function has it: with clients of its own, which know no token yet. Like
@@ -204,7 +208,8 @@ func (w *World) newClient(account string, doer origo.Doer) *origo.Client {
 func (w *World) NewProcess() *issuance.Service {
 	clients := providers{}
 	for name, a := range w.accounts {
-		clients[name] = w.newClient(name, &line{world: w, account: name, to: direct{a.sim.Handler()}})
+		clients[name] = w.newClient(name, &line{world: w, account: name, to: direct{a.sim.Handler()}},
+			budget{w, name})
 	}
 	return &issuance.Service{
 		Store: w.Store, Providers: clients, Accounts: w.options.Accounts, Mailer: w.Mailbox, Now: w.Now,

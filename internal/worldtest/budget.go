@@ -1,0 +1,73 @@
+package worldtest
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// BudgetWindow is the period over which the service counts its calls of an account.
+const BudgetWindow = 5 * time.Minute
+
+// backgroundShare is how much of a budget is for calls that no portal waits for, in per cent.
+const backgroundShare = 70
+
+// budgetWrite is the call by which the store counts a call of the provider.
+const budgetWrite = "Spend"
+
+// SetBudget makes the service hold back calls of an account beyond so many in a window, counted in the store as the
+// functions do it; 0 for no limit, which is what a world begins with.
+func (w *World) SetBudget(account string, calls int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.budgets[account] = calls
+}
+
+// HeldBack is how many calls the service has held back, and how many of those that no portal waits for.
+func (w *World) HeldBack() (all, background int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.heldBack[false] + w.heldBack[true], w.heldBack[true]
+}
+
+type background struct{}
+
+// InBackground is a context for what no portal waits for, such as a sweep: it leaves some of the budget to what one
+// does.
+func InBackground(ctx context.Context) context.Context {
+	return context.WithValue(ctx, background{}, true)
+}
+
+// budget is the limiter of a process's client.
+type budget struct {
+	world   *World
+	account string
+}
+
+var errHeldBack = errors.New("the budget of this window is spent")
+
+// Take implements origo.Limiter.
+func (b budget) Take(ctx context.Context) error {
+	w := b.world
+	isBackground := ctx.Value(background{}) != nil
+	w.mu.Lock()
+	limit := w.budgets[b.account]
+	w.mu.Unlock()
+	if limit == 0 {
+		return nil
+	}
+	if isBackground {
+		limit = limit * backgroundShare / 100
+	}
+	ok, err := w.Store.Spend(ctx, b.account, w.Now().Truncate(BudgetWindow), limit)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.heldBack[isBackground]++
+		return errHeldBack
+	}
+	return nil
+}
