@@ -100,7 +100,7 @@ func straysOf(
 }
 
 // unexplained lists what a user has that the doubt of a row explains: new since, of its part number, and in no
-// row's name.
+// row's name. Nothing of it has been redeemed: only the answer that never came had the code.
 func (r *run) unexplained(
 	ctx context.Context, c credential.Credential, u provider.User,
 ) (invitations []provider.Invitation, credentials []provider.Credential, err error) {
@@ -110,7 +110,7 @@ func (r *run) unexplained(
 	}
 	known := observe.Known(rows)
 	for _, i := range u.Invitations {
-		redeemable := i.Status == provider.InvitationPending || i.Status == provider.InvitationAccepted
+		redeemable := i.Status == provider.InvitationPending
 		if !redeemable || slices.Contains(c.Doubt.Invitations, i.ID) || known.HasInvitation(i.ID) {
 			continue
 		}
@@ -124,7 +124,7 @@ func (r *run) unexplained(
 	}
 	for _, k := range u.Credentials {
 		isOld := slices.Contains(c.Doubt.Credentials, k.ID) || known.HasCredential(k.ID)
-		if isOld || k.PartNumber != c.PartNumber {
+		if isOld || k.PartNumber != c.PartNumber || k.Device != nil || k.Issuing {
 			continue
 		}
 		free, err := r.isUnclaimed(ctx, c, credential.RefCredential, k.ID)

@@ -629,3 +629,65 @@ func TestAnAccountThatIsNoLongerConfiguredIsSaidAtOnce(t *testing.T) {
 		t.Errorf("standing %+v", result.Standing)
 	}
 }
+
+// CheckCalm says that what other systems have made is still there, and that no credential of ours has it.
+
+func TestWhatAnAdministratorReservesDaysAfterADoubtIsNoAnswerToIt(t *testing.T) {
+	w := newWorld(t)
+	w.Invited("E-1")
+	w.Break("reserve", "timeout", "before", 1)
+	c := w.Assign("E-1")
+	w.Pass(11 * time.Second) // settled, and asked for once more
+	w.Advance(25 * time.Hour)
+	_, err := w.ReserveByHand(account, "E-1", part)
+	w.Must(err)
+	for range 3 { // what was settled without its answer is looked for only now
+		w.Pass(time.Minute)
+	}
+	w.Expect(c, "invited", "")
+	w.CheckCalm()
+}
+
+func TestAMobileIDThatIsReservedAnewForItsHolderIsNotOurs(t *testing.T) {
+	t.Run("for a live credential", func(t *testing.T) {
+		w := newWorld(t, func(o *worldtest.Options) { o.Deaf = true })
+		c := w.Invited("E-1")
+		w.Must(w.Sim.Revoke(c.Mobile.ID))
+		if again, err := w.ReserveByHand(account, "E-1", part); err != nil || again != c.Mobile.ID {
+			t.Fatalf("%s, %v", again, err)
+		}
+		for range 3 {
+			w.Pass(time.Minute)
+		}
+		w.Expect(c, "revoked", credential.ReasonRevokedAtProvider)
+		w.CheckCalm()
+	})
+	t.Run("while the answer to its release is lost", func(t *testing.T) {
+		w := newWorld(t)
+		c := w.Invited("E-1")
+		w.Break("cancel", "timeout", "after", 1)
+		_, err := w.End(c, credential.EndDeleted)
+		w.Must(err)
+		if again, err := w.ReserveByHand(account, "E-1", part); err != nil || again != c.Mobile.ID {
+			t.Fatalf("%s, %v", again, err)
+		}
+		for range 3 {
+			w.Pass(time.Minute)
+		}
+		w.CheckCalm()
+	})
+}
+
+func TestABadgeOnAPhoneIsNoAnswerToADoubt(t *testing.T) {
+	w := newWorld(t, func(o *worldtest.Options) { o.Switches.PartialReadOnce = true })
+	_, err := w.AddExisting(account, origosim.Existing{ExternalID: "E-1", Email: "e-1@example.com", Phone: "phone-x",
+		PartNumber: part})
+	w.Must(err)
+	w.PutHolder("E-1")
+	w.Break("reserve", "timeout", "before", 1)
+	c := w.Assign("E-1") // reads the user without the badge
+	w.Pass(11 * time.Second)
+	w.Pass(time.Minute)
+	w.Expect(c, "invited", "")
+	w.CheckCalm()
+}

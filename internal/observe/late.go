@@ -25,23 +25,31 @@ func Late(
 			continue
 		}
 		found := credential.Reserved{UserID: u.ID}
+		isAsked := false // an invitation was made in time, whatever became of it
+		others := 0      // pending invitations that were not
 		for _, i := range u.Invitations {
 			inTime := i.CreatedAt.IsZero() || !i.CreatedAt.Before(d.At.Add(-ClocksDiffer)) &&
 				!i.CreatedAt.After(d.At.Add(credential.LateFor))
-			isOld := slices.Contains(d.Invitations, i.ID) || taken.HasInvitation(i.ID)
-			if i.Status != provider.InvitationPending || !inTime || isOld {
-				continue
+			isPending := i.Status == provider.InvitationPending
+			switch {
+			case slices.Contains(d.Invitations, i.ID), taken.HasInvitation(i.ID):
+			case i.Status == provider.InvitationAccepted: // only the answer that never came had the code
+			case !inTime && isPending:
+				others++
+			case inTime:
+				isAsked = true
+				isOpen := isPending && mayAnswer(rows, u, i.ID)
+				undecided = undecided || isOpen
+				if isPending && !isOpen && found.InvitationRef == "" {
+					found.InvitationRef = i.ID
+				}
 			}
-			if mayAnswer(rows, u, i.ID) {
-				undecided = true
-				continue
-			}
-			found.InvitationRef = i.ID
-			break
 		}
-		for _, k := range u.Credentials {
-			isOld := slices.Contains(d.Credentials, k.ID) || taken.HasCredential(k.ID)
-			if k.PartNumber != c.PartNumber || k.Device != nil || isOld {
+		// Only invitations are dated. So a mobile ID is ours only where one was made in time, and each pending
+		// invitation of others accounts for one, of the newest.
+		reserved := unknownReserved(d, taken, u)
+		for _, k := range reserved[:max(0, len(reserved)-others)] {
+			if !isAsked || k.PartNumber != c.PartNumber {
 				continue
 			}
 			if mayAnswer(rows, u, k.ID) {
@@ -58,6 +66,13 @@ func Late(
 		late, explained = append(late, found), append(explained, d.ID)
 	}
 	return late, explained, undecided
+}
+
+// unknownReserved lists what a user has reserved that was not there before a doubt, and is in no row's name.
+func unknownReserved(d credential.Doubt, taken References, u provider.User) []provider.Credential {
+	return slices.DeleteFunc(slices.Clone(u.Credentials), func(k provider.Credential) bool {
+		return k.Device != nil || k.Issuing || slices.Contains(d.Credentials, k.ID) || taken.HasCredential(k.ID)
+	})
 }
 
 // References are records of the provider that rows know of.

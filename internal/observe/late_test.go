@@ -52,7 +52,22 @@ func TestLate(t *testing.T) {
 		{"a doubt that found its answer", with(waiting, func(c *credential.Credential) {
 			c.Unanswered = []credential.Doubt{{ID: "d1", At: noon, Explained: true}}
 		}), nil, invited("i9", 0), none},
-		{"a mobile ID", waiting, nil, user("", reserved), found},
+		{"a mobile ID with an invitation made late", waiting, nil, changed(user("", reserved), func(u *provider.User) {
+			u.Invitations = invited("i9", 14*time.Minute).Invitations
+		}), found},
+		{"a mobile ID of an invitation that was cancelled", waiting, nil,
+			changed(user("", reserved), func(u *provider.User) {
+				u.Invitations = invited("i9", 0).Invitations
+				u.Invitations[0].Status = cancelled
+			}), found},
+		{"a mobile ID that an invitation made later accounts for", waiting, nil,
+			changed(user("", reserved), func(u *provider.User) {
+				u.Invitations = append(invited("i9", 0).Invitations, invited("i10", time.Hour).Invitations...)
+				u.Invitations[0].Status = cancelled
+			}), none},
+		{"a mobile ID with one made too late", waiting, nil, changed(user("", reserved), func(u *provider.User) {
+			u.Invitations = invited("i9", 16*time.Minute).Invitations
+		}), none},
 		{"a mobile ID on a phone", waiting, nil, user("", onPhone), none},
 		{"a mobile ID of another part number", with(waiting, func(c *credential.Credential) { c.PartNumber = "other" }),
 			nil, user("", reserved), none},

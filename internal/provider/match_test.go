@@ -58,6 +58,15 @@ func TestTheReferenceComesBeforeTheMobileID(t *testing.T) {
 	if k, ok := u.Credential(reserved("k9", "m:9")); ok {
 		t.Errorf("got %+v", k)
 	}
+	for status, want := range map[provider.InvitationStatus]bool{
+		provider.InvitationPending: false, provider.InvitationCancelled: false, provider.InvitationExpired: false,
+		provider.InvitationAccepted: true,
+	} {
+		u.Invitations = invited(status).Invitations
+		if k, ok := u.Credential(reserved("k9", "m:1")); ok != want {
+			t.Errorf("invitation %s: another reference is the reservation's: %v, %+v", status, ok, k)
+		}
+	}
 }
 
 func TestAUserHoldsWhatCanStillBeUsed(t *testing.T) {
@@ -71,6 +80,10 @@ func TestAUserHoldsWhatCanStillBeUsed(t *testing.T) {
 		{"cancelled invitation", invited(provider.InvitationCancelled), false},
 		{"accepted invitation, credential gone", invited(provider.InvitationAccepted), false},
 		{"credential", provider.User{Credentials: []provider.Credential{listed("k1", "m:1")}}, true},
+		{"mobile ID reserved anew while the invitation is pending no more", provider.User{
+			Invitations: invited(provider.InvitationCancelled).Invitations,
+			Credentials: []provider.Credential{listed("k2", "m:1")},
+		}, false},
 		{"credential under a new reference", provider.User{Credentials: []provider.Credential{listed("k2", "m:1")}},
 			true},
 	} {
