@@ -104,7 +104,9 @@ func (s *simulation) deliver() {
 		s.inbox = slices.Delete(s.inbox, i, i+1)
 	}
 	if told != "lost" {
-		s.do("callback", func(p *issuance.Service) error { return worldtest.ReportTo(s.Ctx, p, c.account, c.body) })
+		s.do("callback", func(p *issuance.Service) error {
+			return worldtest.ReportTo(worldtest.InBackground(s.Ctx), p, c.account, c.body)
+		})
 	}
 }
 
@@ -126,17 +128,17 @@ func (s *simulation) redeem() {
 	if rapid.Bool().Draw(s.t, "fetched later") {
 		act = s.SimOf(account).Accept
 	}
-	s.Log("redeem ", phone, " ", act(phone, code))
+	s.Log("redeem ", phone, " ", s.AtProvider(func() error { return act(phone, code) }))
 }
 
 func (s *simulation) fetch() {
 	account, phone := s.account(), s.phone()
-	s.Log("fetch ", phone, " ", s.SimOf(account).Sync(phone))
+	s.Log("fetch ", phone, " ", s.AtProvider(func() error { return s.SimOf(account).Sync(phone) }))
 }
 
 func (s *simulation) removePhone() {
 	account, phone := s.account(), s.phone()
-	s.Log("remove ", phone, " ", s.SimOf(account).Remove(phone))
+	s.Log("remove ", phone, " ", s.AtProvider(func() error { return s.SimOf(account).Remove(phone) }))
 }
 
 func (s *simulation) resend() {
@@ -170,11 +172,16 @@ func (s *simulation) endOne() {
 	})
 }
 
+func email(id, name string) string { return strings.ToLower(id+name) + "@example.com" }
+
+// firstEmail is the e-mail that a holder has at the beginning of a life.
+func firstEmail(id string) string { return email(id, "T") }
+
 // describeHolder stores a holder; one whose id begins with V is a visitor, until so long from now.
 func (s *simulation) describeHolder(p *issuance.Service, id string, until time.Duration, name string) error {
 	h := credential.Holder{
 		ID: id, Kind: credential.Cardholder, FirstName: "A", LastName: name,
-		Email: strings.ToLower(id+name) + "@example.com",
+		Email: email(id, name),
 	}
 	if id[0] == 'V' {
 		at := s.Now().Add(until)
@@ -230,6 +237,7 @@ func (s *simulation) erase() {
 		panic(notNow{})
 	}
 	id := s.holderID()
+	s.MayErase(id)
 	s.do("erase "+id, func(p *issuance.Service) error { return p.Erase(s.Ctx, id, s.Portal) })
 }
 
@@ -243,7 +251,9 @@ func (s *simulation) providerCancels() {
 
 func (s *simulation) providerRevokes() {
 	c := s.row(hasMobile)
-	s.Log("provider revokes ", c.Mobile.ID, " ", s.SimOf(c.Account).Revoke(c.Mobile.ID))
+	s.Log("provider revokes ", c.Mobile.ID, " ", s.AtProvider(func() error {
+		return s.SimOf(c.Account).Revoke(c.Mobile.ID)
+	}))
 }
 
 func (s *simulation) providerReassigns() {
@@ -255,7 +265,7 @@ func (s *simulation) providerReassigns() {
 	}) { // the very same once more, under another reference
 		panic(notNow{})
 	}
-	err := s.Reassign(c.Account, c.Mobile.ID, to)
+	err := s.AtProvider(func() error { return s.Reassign(c.Account, c.Mobile.ID, to) })
 	s.Log("provider reassigns ", c.Mobile.ID, " to ", to, " ", err)
 	if err == nil && to == "stranger" && upTo(s.t, "the stranger redeems it", 1) == 1 {
 		s.Log("the stranger redeems it ", s.SimOf(c.Account).Redeem("phone-s", s.CodeAtProvider(c.Account, to)))

@@ -39,6 +39,10 @@ type plan struct {
 	verdict worldtest.Verdict
 }
 
+// budgets are small enough to be spent now and then, and large enough for any step: the longest looks for late answers
+// by two e-mail addresses, and takes up to a dozen calls of the share that is left to sweeps.
+var budgets = []int{20, 30, 45}
+
 // invocation is one at work, or stopped at a call.
 type invocation struct {
 	name     string
@@ -69,28 +73,43 @@ type schedule struct {
 	idle    []*issuance.Service // processes that wait for an invocation
 	written bool                // something was, since the invariants were checked
 
-	theme  theme
-	plans  []plan
-	outage map[string]bool // by account
+	theme theme
+	// The weather that only some lives have.
+	budget         int  // of calls in a window, 0 for none
+	mayBeSlow      bool // an account takes its time now and then
+	administrators bool // those of the provider reserve by hand
+	plans          []plan
+	outage         map[string]bool // by account
+	slow           map[string]bool // by account
 }
 
 func newSchedule(t *rapid.T) *schedule {
-	s := &schedule{parked: make(chan struct{}), outage: map[string]bool{}, theme: drawTheme(t)}
+	s := &schedule{parked: make(chan struct{}), outage: map[string]bool{}, theme: drawTheme(t),
+		slow: map[string]bool{}}
+	if s.theme.budget || seldom(t, "a budget") {
+		s.budget = pick(t, "budget", budgets)
+	}
+	s.mayBeSlow = s.theme.slow || seldom(t, "an account may be slow")
+	s.administrators = s.theme.others || upTo(t, "administrators reserve", 2) == 2
 	for range pick(t, "plans", []int{0, 8, 16, 16, 24, 24, 48, 48}) {
 		s.plans = append(s.plans, s.newPlan(t))
 	}
 	if len(s.plans) > 0 { // some lives are quiet
-		s.plans = append(s.plans, anyPlans(t)...)
+		s.plans = append(s.plans, s.anyPlans(t)...)
 	}
 	return s
 }
 
 // anyPlans draws a few plans beside those of the theme, uniformly over the kinds of calls: each life so meets some of
 // everything there is, and all lives together all of it.
-func anyPlans(t *rapid.T) []plan {
+func (s *schedule) anyPlans(t *rapid.T) []plan {
 	var plans []plan
+	calls := worldtest.Calls()
+	if s.budget > 0 {
+		calls = slices.Concat(calls, worldtest.BudgetCalls())
+	}
 	for range 6 {
-		call := pick(t, "any point", worldtest.Calls())
+		call := pick(t, "any point", calls)
 		verdicts := append(worldtest.Verdicts(call), kill, stay)
 		plans = append(plans, plan{call, pick(t, "any n-th call", []int{1, 2, 4}), pick(t, "any verdict", verdicts)})
 	}
@@ -150,7 +169,32 @@ func (s *simulation) decide(in *invocation) worldtest.Verdict {
 	if s.outage[in.call.Account] && !in.call.After {
 		return worldtest.Unwell
 	}
+	s.takeTime(in.call)
 	return worldtest.Pass
+}
+
+// takeTime draws how long a call takes that an account is about to answer.
+func (s *simulation) takeTime(call worldtest.Call) {
+	if call.Account == "" || call.After {
+		return
+	}
+	if !s.slow[call.Account] {
+		for other := range s.slow {
+			if s.slow[other] {
+				s.tally.met(weatherSlowOther)
+			}
+		}
+		return
+	}
+	takes := pick(s.t, "takes", []time.Duration{0, time.Second, 3 * time.Second, 4900 * time.Millisecond, worldtest.CallLimit})
+	s.SetSlow(call.Account, takes)
+	switch {
+	case takes >= worldtest.CallLimit:
+		s.Logf("%s of %s is given up", call.Kind, call.Account)
+		s.tally.met(weatherGivenUp)
+	case takes > 0:
+		s.tally.met(weatherSlow)
+	}
 }
 
 // isOverdue says whether an invocation has had all the time there is. A process may stand still for longer while it

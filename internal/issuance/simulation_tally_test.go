@@ -14,7 +14,7 @@ import (
 	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
 
-// tally counts what all lives of a run have reached, in four columns of cells.
+// tally counts what all lives of a run have reached, in columns of cells.
 type tally struct {
 	started time.Time
 	lives   int
@@ -29,11 +29,12 @@ const (
 	cellStep       = "step"
 	cellTransition = "transition"
 	cellWeather    = "switch × event" // counted only
+	cellLasting    = "weather that lasts"
 )
 
 func newTally() *tally {
 	return &tally{started: time.Now(), counts: map[string]map[string]int{cellVerdict: {}, cellEvent: {}, cellStep: {},
-		cellTransition: {}, cellWeather: {}}}
+		cellTransition: {}, cellWeather: {}, cellLasting: {}}}
 }
 
 func (y *tally) verdict(v worldtest.Verdict, c worldtest.Call) {
@@ -41,6 +42,67 @@ func (y *tally) verdict(v worldtest.Verdict, c worldtest.Call) {
 }
 
 func verdictCell(v worldtest.Verdict, c worldtest.Call) string { return c.Point() + ": " + string(v) }
+
+// The cells of the weather that lasts, and of what is left of it at the end of a life.
+const (
+	weatherNoBudget       = "lives without a budget"
+	weatherHeldBack       = "lives in which the budget holds back a call that the portal waits for"
+	weatherBackground     = "lives in which the budget holds back a call of a sweep or a report"
+	weatherWindows        = "windows that pass until a budget has let everything be done"
+	weatherNotSlow        = "lives in which no account is slow"
+	weatherSlow           = "calls that take some of the time there is"
+	weatherGivenUp        = "calls that take more time than there is"
+	weatherSlowOther      = "calls of an account while the other one is slow"
+	weatherNoOthers       = "lives without a mobile ID of another system in a user of ours"
+	weatherByHand         = "reservations by hand for a user of ours"
+	weatherByHandDoubt    = "reservations by hand while an answer is outstanding, which may be taken for ours"
+	weatherByHandOnPhone  = "reservations by hand that are put on a phone"
+	weatherByHandLeft     = "reservations by hand that are there at the end"
+	weatherByHandLeftOn   = "reservations by hand that are on a phone at the end"
+	weatherExisting       = "holders who exist at the provider"
+	weatherExistingOther  = "holders whose e-mail is another person's at the provider"
+	weatherExistingLeft   = "badges of existing holders that are there at the end"
+	weatherExistingBeside = "badges of existing holders that are there at the end beside a mobile ID of ours"
+)
+
+var lasting = []string{
+	weatherNoBudget, weatherHeldBack, weatherBackground, weatherWindows, weatherNotSlow, weatherSlow, weatherGivenUp,
+	weatherSlowOther, weatherNoOthers, weatherByHand, weatherByHandDoubt, weatherByHandOnPhone, weatherByHandLeft,
+	weatherByHandLeftOn, weatherExisting, weatherExistingOther, weatherExistingLeft, weatherExistingBeside,
+}
+
+// met counts a cell of the weather that lasts.
+func (y *tally) met(cell string) { y.counts[cellLasting][cell]++ }
+
+// lastingOf counts what a life has seen of the weather that lasts, and what is left of it.
+func (y *tally) lastingOf(s *simulation) {
+	all, background := s.HeldBack()
+	for cell, is := range map[string]bool{
+		weatherNoBudget: s.budget == 0, weatherHeldBack: all > background, weatherBackground: background > 0,
+		weatherNotSlow: !s.mayBeSlow, weatherNoOthers: len(s.Others()) == 0,
+	} {
+		if is {
+			y.met(cell)
+		}
+	}
+	for _, o := range s.OthersThere() {
+		switch {
+		case !o.Existed:
+			y.met(weatherByHandLeft)
+			if o.OnPhone {
+				y.met(weatherByHandLeftOn)
+			}
+		default:
+			y.met(weatherExistingLeft)
+			isBeside := func(c credential.Credential) bool {
+				return c.Account == o.Account && c.HolderID == o.HolderID && c.UserID == o.UserID && c.IsLive()
+			}
+			if slices.ContainsFunc(s.Rows(), isBeside) {
+				y.met(weatherExistingBeside)
+			}
+		}
+	}
+}
 
 // step counts a step that is being taken: due, in a row whose work is claimed.
 func (y *tally) step(c credential.Credential, h credential.Holder, item credential.WorkItem, now time.Time) {
@@ -55,6 +117,7 @@ func (y *tally) step(c credential.Credential, h credential.Holder, item credenti
 // endOfLife counts what the histories of a life tell.
 func (y *tally) endOfLife(s *simulation) {
 	y.lives++
+	y.lastingOf(s)
 	for _, c := range s.Rows() {
 		entries, err := s.Store.History(s.Ctx, c.HolderID, c.ID)
 		if err != nil {
@@ -119,8 +182,8 @@ var unreachable = map[string]string{
 // the matrix, which is asked itself what each event does in each state. A cell that changes nothing leaves no trace and
 // is not counted.
 func expected() map[string][]string {
-	cells := map[string][]string{cellWeather: nil}
-	for _, call := range worldtest.Calls() {
+	cells := map[string][]string{cellWeather: nil, cellLasting: lasting}
+	for _, call := range slices.Concat(worldtest.Calls(), worldtest.BudgetCalls()) {
 		for _, v := range append(worldtest.Verdicts(call), kill, stay) {
 			cells[cellVerdict] = append(cells[cellVerdict], verdictCell(v, call))
 		}

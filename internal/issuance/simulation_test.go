@@ -57,9 +57,11 @@ type simulation struct {
 	untold   map[string]int64  // see noteUntold
 	pictures int
 
-	veryLate  bool                       // requests that timed out may arrive ten minutes later
-	forbidden map[string]map[string]bool // by account: mobile IDs whose revocation was forbidden once
-	strangers map[string]bool            // by account: there are users of other systems
+	veryLate   bool                       // requests that timed out may arrive ten minutes later
+	forbidden  map[string]map[string]bool // by account: mobile IDs whose revocation was forbidden once
+	strangers  map[string]bool            // by account: there are users of other systems
+	byHand     int                        // how many mobile IDs administrators have reserved
+	emailTaken map[string]bool            // holders whose first e-mail is another user's at the provider
 }
 
 // callback is a report of the provider on its way.
@@ -70,18 +72,22 @@ type callback struct {
 
 func newSimulation(t *rapid.T, tally *tally) *simulation {
 	s := &simulation{t: t, tally: tally, serene: true, keys: map[string]string{}, untold: map[string]int64{},
-		forbidden: map[string]map[string]bool{}, strangers: map[string]bool{}}
+		forbidden: map[string]map[string]bool{}, strangers: map[string]bool{}, emailTaken: map[string]bool{}}
 	s.schedule = newSchedule(t)
 	accounts := []string{account}
 	s.profiles = map[string]string{"hq": account, "annex": account}
-	if upTo(t, "two accounts", 3) == 3 {
+	if s.theme.slow || upTo(t, "two accounts", 3) == 3 {
 		accounts = append(accounts, "globex")
 		s.profiles["annex"] = "globex"
 	}
 	s.people = []string{"E-1", "V-3", "E-2"}[:1+upTo(t, "people", 2)]
-	pool := 3 + upTo(t, "pool", 3)
+	pools := map[string]int{part: 3 + upTo(t, "pool", 3), part2: 3}
+	existing := s.drawExisting(accounts)
+	for _, e := range existing { // its badge is in none of the pools that are to be drawn from
+		pools[e.PartNumber]++
+	}
 	s.World = worldtest.New(t, func(o *worldtest.Options) {
-		o.Accounts, o.Pools, o.Weather = accounts, map[string]int{part: pool, part2: 3}, s
+		o.Accounts, o.Pools, o.Weather = accounts, pools, s
 		o.Log = slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})
 		o.Switches = drawSwitches(t)
 		if s.veryLate = seldom(t, "requests come very late"); s.veryLate {
@@ -94,6 +100,10 @@ func newSimulation(t *rapid.T, tally *tally) *simulation {
 	})
 	s.PutProfile("hq", account, part)
 	s.PutProfile("annex", s.profiles["annex"], part2)
+	for _, e := range existing {
+		s.addExisting(e)
+	}
+	s.Advance(time.Minute) // what exists there has been found by every search for long
 	for _, id := range s.people {
 		if err := s.describeHolder(s.Service, id, 30*24*time.Hour, "T"); err != nil {
 			t.Fatal(err)
@@ -104,13 +114,19 @@ func newSimulation(t *rapid.T, tally *tally) *simulation {
 		s.begin(id, fmt.Sprint("phone-", "abc"[i:i+1]))
 	}
 	s.serene = false
+	if s.budget > 0 {
+		s.SetBudget(s.account(), s.budget)
+	}
+	if s.theme.slow {
+		s.slowDown()
+	}
 	return s
 }
 
 // begin gives a holder what it has at the beginning of a life.
 func (s *simulation) begin(id, phone string) {
 	has := pick(s.t, "begins with", s.theme.begins)
-	if has == nothing {
+	if has == nothing || s.emailTaken[id] {
 		return
 	}
 	if has == aBadgeWithPicture {
@@ -120,6 +136,9 @@ func (s *simulation) begin(id, phone string) {
 	}
 	c := s.Assign(id)
 	if has != anInvitation {
+		if len(s.SimOf(c.Account).Phone(phone).Badges) > 0 { // it may refuse a second one of the part number
+			phone += "-of-" + id
+		}
 		s.Must(s.SimOf(c.Account).Redeem(phone, s.CodeOf(c)))
 		s.calmSweep(61 * time.Second)
 	}
@@ -156,8 +175,7 @@ func (s *simulation) calmSweep(d time.Duration) {
 			c := s.inbox[0]
 			s.inbox = s.inbox[1:]
 			s.toEnd(s.start("calm callback", func(p *issuance.Service) error {
-				return worldtest.ReportTo(s.Ctx, p,
-					c.account, c.body)
+				return worldtest.ReportTo(worldtest.InBackground(s.Ctx), p, c.account, c.body)
 			}))
 		}
 	}
@@ -165,7 +183,7 @@ func (s *simulation) calmSweep(d time.Duration) {
 }
 
 func (s *simulation) sweep(p *issuance.Service) error {
-	_, err := p.Sweep(s.Ctx, s.Accounts())
+	_, err := p.Sweep(worldtest.InBackground(s.Ctx), s.Accounts())
 	return err
 }
 
@@ -186,16 +204,30 @@ func (s *simulation) calm() {
 	for range 4 {
 		s.calmSweep(61 * time.Second)
 	}
-	for range 20 { // what the provider refused, or the mail service, waits longer
-		at, waits := s.nextRetry()
-		if !waits {
-			break
-		}
-		s.calmSweep(max(61*time.Second, at.Sub(s.Now())))
-	}
-	s.CheckCalm(s.isUntold)
+	s.finish()
+	s.CheckCalm(s.isUntold, s.isEmailTaken)
 	if s.Metric(issuance.MetricPoison) != poison {
 		s.Error("poison in calm weather")
+	}
+}
+
+// finish lets go by what the provider or the mail service has refused and that so waits longer, and the windows of a
+// budget in which not everything can be done.
+func (s *simulation) finish() {
+	const retries, windows = 20, 40
+	for waited, held := 0, 0; waited < retries && held < windows; {
+		at, waits := s.nextRetry()
+		switch {
+		case s.isHeldBack():
+			at = s.Now().Truncate(worldtest.BudgetWindow).Add(worldtest.BudgetWindow)
+			held++
+			s.tally.met(weatherWindows)
+		case waits:
+			waited++
+		default:
+			return
+		}
+		s.calmSweep(max(61*time.Second, at.Sub(s.Now())))
 	}
 }
 

@@ -16,6 +16,9 @@ type theme struct {
 	likely []string // actions
 	begins []string // what its holders have at the beginning; none means anything
 	points []worldtest.Call
+	budget bool // its account has one
+	others bool // its holders have badges of another system
+	slow   bool // there are two accounts, and one is slow
 }
 
 var themes = []theme{
@@ -68,6 +71,25 @@ var themes = []theme{
 			"end", "sweep", "sweep", "redeem"},
 	},
 	{
+		name:   "a budget",
+		kinds:  []string{"Spend"},
+		likely: []string{"assign", "end", "sweep", "sweep", "sweep", "deliver", "replace", "redeem", "budget spent"},
+		budget: true,
+	},
+	{
+		name:   "a slow account",
+		kinds:  []string{"invite", "Commit", "Claim", "Release"},
+		likely: []string{"slow", "slow", "assign", "sweep", "sweep", "end", "replace"},
+		slow:   true,
+	},
+	{
+		name:  "other systems",
+		kinds: []string{"invite", "create user", "Commit", "read user", "revoke", "cancel"},
+		likely: []string{"by hand", "by hand", "by hand", "put on a phone", "assign", "assign", "end", "end", "replace", "sweep", "sweep",
+			"wait", "deliver", "go on"},
+		others: true,
+	},
+	{
 		name:   "the stock",
 		kinds:  []string{"read stock", "Stock", "PutStock"},
 		likely: []string{"sweep", "sweep", "sweep", "sweep", "wait", "wait", "wait", "wait"},
@@ -89,7 +111,7 @@ var rareThemes = slices.Repeat([]theme{
 		likely: []string{"erase", "describe", "describe", "assign", "assign", "assign", "sweep"},
 		begins: []string{nothing},
 	},
-}, 2)
+}, 3)
 
 // What a holder can have at the beginning of a life.
 const (
@@ -101,7 +123,10 @@ const (
 
 func drawTheme(t *rapid.T) theme {
 	chosen := pick(t, "theme", slices.Concat(themes, rareThemes))
-	for _, call := range worldtest.Calls() {
+	for _, call := range slices.Concat(worldtest.Calls(), worldtest.BudgetCalls()) {
+		if call.Kind == "Spend" && !chosen.budget {
+			continue
+		}
 		if len(chosen.kinds) == 0 || slices.Contains(chosen.kinds, call.Kind) {
 			chosen.points = append(chosen.points, call)
 		}
@@ -140,6 +165,7 @@ func (s *simulation) next() {
 		{"spent", s.spendElsewhere}, {"false report", s.falseReport}, {"oversleep", s.oversleep}, {"contest",
 			s.contest}, {"second on a phone", s.secondOnAPhone}, {"user unwell", s.userUnwell}, {"forbid", s.forbid},
 		{"phone trouble", s.phoneTrouble}, {"others at work", s.othersAtWork}, {"spell of mail", s.spellOfMail},
+		{"slow", s.slowDown}, {"budget spent", s.spendBudget}, {"by hand", s.reserveByHand}, {"put on a phone", s.putOnPhone},
 	}
 	times := map[string]int{"assign": 3, "go on": 3, "deliver": 3, "wait": 2, "redeem": 2, "sweep": 2}
 	for _, name := range s.theme.likely {

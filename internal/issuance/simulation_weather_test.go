@@ -1,7 +1,9 @@
 package issuance_test
 
 import (
+	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,6 +73,7 @@ func (s *simulation) clearSky() {
 		}
 	}
 	s.Mend()
+	clear(s.slow)
 	if s.veryLate {
 		s.Advance(worldtest.VeryLate)
 	}
@@ -105,7 +108,9 @@ func (s *simulation) phoneTrouble() {
 	switch pick(s.t, "trouble", []string{"unbind", "fail", "reinstall"}) {
 	case "unbind":
 		c := s.row(func(c credential.Credential) bool { return c.Device != nil && c.Mobile != nil })
-		s.Log("unbind ", c.Mobile.ID, " ", s.SimOf(c.Account).Unbind(c.Mobile.ID))
+		s.Log("unbind ", c.Mobile.ID, " ", s.AtProvider(func() error {
+			return s.SimOf(c.Account).Unbind(c.Mobile.ID)
+		}))
 	case "fail":
 		account, phone := s.account(), s.phone()
 		s.Log("fail ", phone, " ", s.SimOf(account).FailIssue(phone))
@@ -136,4 +141,124 @@ func (s *simulation) spellOfMail() {
 	}
 	s.Log("the mail service refuses mails for an hour")
 	s.Mailbox.Refuse("", until)
+}
+
+// slowDown: an account begins to take its time for each call, for some longer than the service waits, or is quick
+// again. The other account goes on.
+func (s *simulation) slowDown() {
+	if !s.mayBeSlow {
+		panic(notNow{})
+	}
+	account := s.account()
+	s.slow[account] = !s.slow[account]
+	s.SetSlow(account, 0)
+	s.Log(account, " is slow: ", s.slow[account])
+}
+
+// spendBudget: other holders' affairs take what is left of a budget in this window.
+func (s *simulation) spendBudget() {
+	if s.budget == 0 {
+		panic(notNow{})
+	}
+	s.Log("the budget is spent by others")
+	for _, account := range s.Accounts() {
+		s.Must(s.SpendBudget(account))
+	}
+}
+
+// byHandAtMost is how many mobile IDs the administrators reserve in a life: some are to be left.
+const byHandAtMost = 3
+
+// reserveByHand: an administrator of the provider reserves a mobile ID for one of our users, in the provider's own
+// portal.
+func (s *simulation) reserveByHand() {
+	account, id, partNumber := s.account(), s.holderID(), pick(s.t, "part number", []string{part, part2})
+	if !s.administrators || s.byHand == byHandAtMost {
+		panic(notNow{})
+	}
+	mobileID, err := s.ReserveByHand(account, id, partNumber)
+	if errors.Is(err, origosim.ErrUnknownUser) {
+		panic(notNow{})
+	}
+	s.Log("by hand: ", mobileID, " for ", id, " ", err)
+	if err == nil {
+		s.byHand++
+		s.tally.met(weatherByHand)
+		if others := s.Others(); others[len(others)-1].MaybeOurs() {
+			s.tally.met(weatherByHandDoubt)
+		}
+	}
+}
+
+// putOnPhone: a holder redeems on a phone what an administrator has reserved by hand.
+func (s *simulation) putOnPhone() {
+	others := slices.DeleteFunc(s.OthersThere(), func(o *worldtest.Other) bool { return o.OnPhone })
+	if len(others) == 0 {
+		panic(notNow{})
+	}
+	o, phone := pick(s.t, "by hand", others), s.phone()
+	err := s.AtProvider(func() error { return s.RedeemOther(o, phone) })
+	s.Log("by hand: ", o.MobileID, " on ", phone, " ", err)
+	if err == nil {
+		s.tally.met(weatherByHandOnPhone)
+	}
+}
+
+// existing is a holder as another system left them at the provider of an account.
+type existing struct {
+	account, holderID string
+	origosim.Existing
+}
+
+// drawExisting draws which holders exist at the provider already, with a badge on a phone: under the holder's own id,
+// so that the service takes the user for the holder's, or under another, so that it must not.
+func (s *simulation) drawExisting(accounts []string) (all []existing) {
+	for _, id := range s.people {
+		if !(s.theme.others && rapid.Bool().Draw(s.t, "exists") || seldom(s.t, "exists at the provider")) {
+			continue
+		}
+		all = append(all, existing{pick(s.t, "account", accounts), id, origosim.Existing{
+			ExternalID: pick(s.t, "known there as", []string{id, id, "OTHER-" + id}), Email: firstEmail(id),
+			Phone: s.phone(), PartNumber: pick(s.t, "part number", []string{part, part2}),
+		}})
+	}
+	return all
+}
+
+func (s *simulation) addExisting(e existing) {
+	mobileID, err := s.AddExisting(e.account, e.Existing)
+	s.Log("existing: ", e.ExternalID, " in ", e.account, " on ", e.Phone, " with ", mobileID, " ", err)
+	s.Must(err)
+	if e.ExternalID == e.holderID {
+		s.tally.met(weatherExisting)
+		return
+	}
+	s.tally.met(weatherExistingOther)
+	s.emailTaken[e.holderID] = true
+}
+
+// isEmailTaken says whether the e-mail that the provider should know of a credential's holder is another user's there,
+// so that it refuses the change.
+func (s *simulation) isEmailTaken(c credential.Credential) bool {
+	h, err := s.Store.Holder(s.Ctx, c.HolderID)
+	return err == nil && slices.ContainsFunc(s.SimOf(c.Account).State().Users, func(u origosim.UserState) bool {
+		return strings.EqualFold(u.Email, h.Email) && u.ExternalID != h.ID
+	})
+}
+
+// isHeldBack says whether an account with a budget has something left to do, be it due or not read.
+func (s *simulation) isHeldBack() bool {
+	if s.budget == 0 {
+		return false
+	}
+	for _, account := range s.Accounts() {
+		refs, err := s.Store.Due(s.Ctx, account, s.Now().Add(time.Minute), 1) // what is held back waits a minute
+		s.Must(err)
+		outage, err := s.Store.Outage(s.Ctx, account)
+		s.Must(err)
+		if len(refs) > 0 || outage.IsOpen() || !outage.FeedBehind.IsZero() {
+			return true
+		}
+	}
+	return false
 }

@@ -23,6 +23,19 @@ func (w *World) SetBudget(account string, calls int) {
 	w.budgets[account] = calls
 }
 
+// SpendBudget spends what is left of an account's budget in this window, as the affairs of others do.
+func (w *World) SpendBudget(account string) error {
+	w.mu.Lock()
+	limit := w.budgets[account]
+	w.mu.Unlock()
+	for {
+		ok, err := w.Store.Spend(w.Ctx, account, w.Now().Truncate(BudgetWindow), limit)
+		if !ok || err != nil {
+			return err
+		}
+	}
+}
+
 // HeldBack is how many calls the service has held back, and how many of those that no portal waits for.
 func (w *World) HeldBack() (all, background int) {
 	w.mu.Lock()
