@@ -223,6 +223,32 @@ func TestAnAnswerThatWaitsWhileTheProviderGivesTheIDAway(t *testing.T) {
 	w.CheckCalm()
 }
 
+// The provider lists nothing that is only reserved, so that the report is all there is: it is newer than the reservation,
+// though older than our record of it.
+func TestAnAnswerIsRecordedAfterTheProviderGaveTheIDAwayAndSaidSo(t *testing.T) {
+	w := newWorld(t, func(o *worldtest.Options) { o.Switches.ReservedNeverListed = true })
+	loser := w.Invited("E-1")
+	w.PutHolder("E-2")
+	w.Pass(time.Minute)
+	w.LoseCallbacks()
+	w.Must(w.Cancel(account, w.CodeOf(loser)))
+	_, err := w.Store.Claim(w.Ctx, "E-1", account, credential.Claim{ID: "other", Until: w.Now().Add(10 * time.Second)},
+		w.Now(), false)
+	w.Must(err)
+	waits := w.Assign("E-2")
+	w.SetNow(w.Now().Add(5 * time.Second))
+	w.Must(w.Reassign(account, loser.Mobile.ID, "stranger"))
+	w.SetNow(w.Now().Add(10 * time.Second))
+	another := w.Assign("E-2") // records the answer that waited, before the feed is read
+	for range 6 {
+		w.Pass(61 * time.Second)
+	}
+	w.Mend()
+	w.Expect(waits, "reassigned", credential.ReasonGivenToAnother)
+	w.Expect(another, "invited", "")
+	w.CheckCalm()
+}
+
 // A process stands still between its doubt and its request, for longer than its claim lasts: another one settles the
 // doubt, and only then the request creates a user, which the first can no longer note.
 func TestAUserCreatedAfterTheClaimRanOutIsErased(t *testing.T) {

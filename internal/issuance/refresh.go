@@ -376,7 +376,7 @@ func (s *Service) isWithOther(
 		if err != nil {
 			return false, err
 		}
-		if at.After(owner.UpdatedAt) {
+		if at.After(reservedBefore(c, own, owner)) {
 			return true, nil
 		}
 	}
@@ -387,6 +387,22 @@ func (s *Service) isWithOther(
 	return slices.ContainsFunc(other.Credentials, func(k provider.Credential) bool {
 		return k.MobileID.ID == c.Mobile.ID
 	}), nil
+}
+
+// reservedBefore is a moment at which our reservation of a credential's mobile ID had been made: by the provider's word
+// for its invitation, to the second, or else when we recorded it, which may have been long after.
+func reservedBefore(c credential.Credential, own *provider.User, owner credential.Owner) time.Time {
+	recorded := owner.UpdatedAt
+	if own == nil {
+		return recorded
+	}
+	for _, i := range own.Invitations {
+		made := i.CreatedAt.Add(time.Second)
+		if i.ID == c.InvitationRef && !i.CreatedAt.IsZero() && made.Before(recorded) {
+			return made
+		}
+	}
+	return recorded
 }
 
 // lookAgain keeps what was reported on a row and has the provider read again a while later.
