@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/provider"
 	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 )
 
@@ -119,7 +120,7 @@ func (o *Other) MaybeOurs() bool { return o.maybeOurs }
 // Others are all mobile IDs of other systems there ever were in users that the service may know, the oldest first.
 func (w *World) Others() []*Other { return w.ledger.others }
 
-// OthersThere are those of them that their users still have.
+// OthersThere are those of them that their users still have, and that are not being revoked.
 func (w *World) OthersThere() (there []*Other) {
 	states := map[string]origosim.State{}
 	for _, o := range w.ledger.others {
@@ -128,11 +129,22 @@ func (w *World) OthersThere() (there []*Other) {
 			state = w.accounts[o.Account].sim.State()
 			states[o.Account] = state
 		}
-		if status := o.in(state); status == otherThere {
+		if o.in(state) == otherThere && !w.isRevoking(o) {
 			there = append(there, o)
 		}
 	}
 	return there
+}
+
+// isRevoking says whether the revocation of a mobile ID on a phone has begun.
+func (w *World) isRevoking(o *Other) bool {
+	if !o.OnPhone {
+		return false
+	}
+	user, err := w.accounts[o.Account].client.User(w.Ctx, o.UserID)
+	return err == nil && slices.ContainsFunc(user.Credentials, func(k provider.Credential) bool {
+		return k.MobileID.ID == o.MobileID && k.Revoking
+	})
 }
 
 type otherStatus int
