@@ -42,6 +42,8 @@ type Error struct {
 	CredentialID string
 	// RetryAfter in seconds, for CodeTooSoon and CodeTryLater.
 	RetryAfter int
+	// Replayed says that this was the outcome of an earlier request with the same Idempotency-Key.
+	Replayed bool
 }
 
 // Error implements error.

@@ -14,7 +14,9 @@ import (
 
 // carryOut carries out a command of the portal, once. decide says what to write and for which credential, anew whenever
 // another request was faster; what that makes due is then done as far as it can be done now. A request whose key was
-// carried out before changes nothing and returns what has become of its credential since.
+// carried out before changes nothing and returns what has become of its credential since. The key is looked at first,
+// and again on every conflict and refusal: what refuses the request may be its own effect, by way of the same request
+// sent twice.
 func (s *Service) carryOut(
 	ctx context.Context, r credential.Request, holderID string, decide func(*change) (credential.Credential, error),
 ) (credential.Result, error) {
@@ -27,10 +29,19 @@ func (s *Service) carryOut(
 		}
 		ch := s.begin()
 		if c, err = decide(ch); err != nil {
+			if _, isRefused := errors.AsType[*credential.Error](err); !isRefused {
+				return err
+			}
+			var failed error
+			if replayed, failed = s.replay(ctx, r, holderID); replayed != nil || failed != nil {
+				return failed
+			}
 			return err
 		}
 		unchanged = ch.isEmpty()
-		ch.remember(s.idempotency(r, holderID, c.ID))
+		if err := s.rememberRequest(ctx, ch, r, holderID, c.ID); err != nil {
+			return err
+		}
 		if ch.isEmpty() {
 			return nil
 		}
@@ -55,14 +66,14 @@ func (s *Service) carryOut(
 	if err != nil {
 		return credential.Result{}, err
 	}
-	if wasLive {
-		err = refusalOf(c)
+	if failed := refusalOf(c); failed != nil && wasLive {
+		return credential.Result{}, failed
 	}
-	return credential.Result{Credential: c, Holder: h, Standing: standing, Unchanged: unchanged}, err
+	return credential.Result{Credential: c, Holder: h, Standing: standing, Unchanged: unchanged}, nil
 }
 
 // refusalOf is the error that stands for a failed credential; nil for any other.
-func refusalOf(c credential.Credential) error {
+func refusalOf(c credential.Credential) *credential.Error {
 	if c.Status != credential.StatusFailed {
 		return nil
 	}
@@ -82,12 +93,20 @@ func refusalOf(c credential.Credential) error {
 const idempotencyFor = 7 * 24 * time.Hour
 
 // replay returns the result of an earlier request with the same key, nil when there was none. It refuses a key that was
-// used with another payload.
+// used with another payload, and one whose credential has failed since, as the request itself would have been: an
+// answer of success would make the portal count it as done.
 func (s *Service) replay(ctx context.Context, r credential.Request, holderID string) (*credential.Result, error) {
 	if r.Key == "" {
 		return nil, nil
 	}
-	known, err := s.Store.Idempotency(ctx, holderID, keyHash(r))
+	h, err := s.Store.Holder(ctx, holderID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	known, err := s.Store.Idempotency(ctx, holderID, keyHash(r, h))
 	if errors.Is(err, store.ErrNotFound) || err == nil && !s.Now().Before(known.ExpiresAt) {
 		return nil, nil
 	}
@@ -98,27 +117,44 @@ func (s *Service) replay(ctx context.Context, r credential.Request, holderID str
 		return nil, credential.Refuse(credential.CodeIdempotencyKeyReused,
 			"The Idempotency-Key was used with another payload.")
 	}
-	h, c, err := s.credential(ctx, holderID, known.CredentialID)
+	c, err := s.Store.Credential(ctx, holderID, known.CredentialID)
 	if err != nil {
 		return nil, err
+	}
+	if failed := refusalOf(c); failed != nil {
+		failed.Replayed = true
+		return nil, failed
 	}
 	standing, err := s.standing(ctx, c)
 	return &credential.Result{Credential: c, Holder: h, Standing: standing, Replayed: true}, err
 }
 
-// idempotency is the record to write with the effect of a request; nil without a key.
-func (s *Service) idempotency(r credential.Request, holderID, credentialID string) *credential.Idempotency {
+// rememberRequest adds to a change what a request with an Idempotency-Key led to, so that it is kept with the effect.
+func (s *Service) rememberRequest(
+	ctx context.Context, ch *change, r credential.Request, holderID, credentialID string,
+) error {
 	if r.Key == "" {
 		return nil
 	}
-	return &credential.Idempotency{
-		HolderID: holderID, Hash: keyHash(r), Payload: r.PayloadHash, CredentialID: credentialID,
-		ExpiresAt: s.Now().Add(idempotencyFor),
+	holder := ch.written.Holder
+	if holder == nil {
+		known, err := s.holder(ctx, holderID)
+		if err != nil {
+			return err
+		}
+		holder = &known
 	}
+	ch.remember(&credential.Idempotency{
+		HolderID: holderID, Hash: keyHash(r, *holder), Payload: r.PayloadHash, CredentialID: credentialID,
+		ExpiresAt: s.Now().Add(idempotencyFor),
+	})
+	return nil
 }
 
-// keyHash identifies a request by the client, the route and the key. Each client has its own keys.
-func keyHash(r credential.Request) string {
-	sum := sha256.Sum256([]byte(strings.Join([]string{r.Actor.ID, r.Route, r.Key}, "\x00")))
+// keyHash identifies a request by the client, the route, the key and the holder. Each client has its own keys, and so
+// has each person: another one who comes under the id of an erased holder gets no answer that was meant for the first.
+func keyHash(r credential.Request, h credential.Holder) string {
+	parts := []string{r.Actor.ID, r.Route, r.Key, h.CreatedAt.UTC().Format(time.RFC3339Nano)}
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return hex.EncodeToString(sum[:16])
 }

@@ -123,6 +123,9 @@ func Answer(req events.APIGatewayV2HTTPRequest, err error) events.APIGatewayV2HT
 	}
 	res := JSON(m.status, view)
 	res.Headers["Content-Type"] = "application/problem+json"
+	if r.Replayed {
+		res.Headers["Idempotent-Replayed"] = "true"
+	}
 	if wait := cmp.Or(r.RetryAfter, m.retryAfter); wait > 0 {
 		res.Headers["Retry-After"] = strconv.Itoa(wait)
 	}
