@@ -208,6 +208,22 @@ type Retry struct {
 	At       time.Time `json:"at"`
 	Error    string    `json:"error,omitempty"` // a code, never a provider's text
 	Since    time.Time `json:"since,omitzero"`  // the first refusal
+	// HolderRevision is the revision of the holder that was refused, if the refusal may be over once the holder changes.
+	HolderRevision int64 `json:"holderRevision,omitempty"`
+}
+
+// concernsHolder says whether a refusal of a step may be over once the holder has changed: another address, another
+// picture.
+func (k StepKind) concernsHolder() bool {
+	return k == StepIssue || k == StepMail || k == StepPicture || k == StepUser
+}
+
+// Waits is until when a step of a holder waits after its refusal; the zero value when it need not.
+func (r Retry) Waits(kind StepKind, h Holder) time.Time {
+	if r.For != kind || r.HolderRevision != 0 && r.HolderRevision != h.Revision {
+		return time.Time{}
+	}
+	return r.At
 }
 
 // since is when the first refusal was, or a moment that stands for it where that is not known.
@@ -273,12 +289,25 @@ type Credential struct {
 	Warned []Warning `json:"warned,omitempty"`
 	// LookAt is when the provider is read next: while activating, and after a report that could not be applied. Reports
 	// are those it is read for.
-	LookAt    *time.Time `json:"lookAt,omitempty"`
-	Reports   []Report   `json:"reports,omitempty"`
-	Looks     int        `json:"looks,omitempty"`
-	CreatedAt time.Time  `json:"createdAt"`
-	UpdatedAt time.Time  `json:"updatedAt"`
-	Revision  int64      `json:"revision"`
+	LookAt  *time.Time `json:"lookAt,omitempty"`
+	Reports []Report   `json:"reports,omitempty"`
+	Looks   int        `json:"looks,omitempty"`
+	// Erased says that the holder it was assigned to was erased. It is kept, with ids only, for what the provider may
+	// still report of it, and belongs to no holder that comes under the same id later.
+	Erased    bool      `json:"erased,omitempty"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
+	Revision  int64     `json:"revision"`
+}
+
+// Deadline is when the invitation ends: at the earlier of its own deadline and the end of the visit; nil while there is
+// no reservation.
+func (c Credential) Deadline(h Holder) *time.Time {
+	at := c.Invitation.ExpiresAt
+	if at != nil && h.Kind == Visitor && h.ValidUntil != nil && h.ValidUntil.Before(*at) {
+		return h.ValidUntil
+	}
+	return at
 }
 
 // IsLive says whether the credential is assigned; otherwise its story is over.

@@ -19,6 +19,7 @@ const (
 	StepLook    StepKind = "look"    // accepted, but not seen on a device, or a report waits: read the provider
 	StepNote    StepKind = "note"    // a warning begins that comes with time alone: list it
 	StepExpire  StepKind = "expire"  // the deadline has passed: cancel, and believe what the provider then says
+	StepUser    StepKind = "user"    // of a work item, not of a row: what the provider's user needs
 )
 
 // Step is what has to be done and the earliest moment for it.
@@ -46,8 +47,8 @@ const settleAfter = 10 * time.Second
 func Next(c Credential, h Holder, now time.Time) Step {
 	soonest := Step{}
 	for _, s := range outstanding(c, h) {
-		if c.Retry.For == s.Kind && s.At.Before(c.Retry.At) {
-			s.At = c.Retry.At
+		if until := c.Retry.Waits(s.Kind, h); s.At.Before(until) {
+			s.At = until
 		}
 		if !s.At.After(now) {
 			return s
@@ -112,6 +113,7 @@ func outstanding(c Credential, h Holder) []Step {
 	}
 	switch c.Stage {
 	case StageInvited:
+		deadline := c.Deadline(h)
 		if c.Invitation.ExpiresAt != nil {
 			add(StepExpire, *c.Invitation.ExpiresAt)
 		}
@@ -121,7 +123,7 @@ func outstanding(c Credential, h Holder) []Step {
 				at = c.Invitation.MailingAt.Add(backoff(mailDoubt, max(0, c.Invitation.Doubts-1), mailDoubtMost))
 			}
 			// After the deadline the code is dead, and a mail about it would mislead.
-			inTime := c.Invitation.ExpiresAt == nil || at.Before(*c.Invitation.ExpiresAt)
+			inTime := deadline == nil || at.Before(*deadline)
 			if inTime && c.Invitation.Doubts < MailDoubtLimit {
 				add(StepMail, at)
 			}
@@ -157,11 +159,15 @@ func NextLook(looks int) time.Duration { return backoff(firstLook, looks, time.H
 // still tried, slowly.
 const RefusalLimit = 5
 
-// Postpone notes that a step was refused: only that step waits, twice as long each time, at most six hours, one for
-// mails. code says why, in a word of ours.
-func Postpone(r Retry, kind StepKind, code string, now time.Time) Retry {
-	if r.For != kind {
-		r = Retry{For: kind}
+// Postpone notes that a step for a holder was refused: only that step waits, twice as long each time, at most six
+// hours, one for mails. code says why, in a word of ours.
+func Postpone(r Retry, kind StepKind, h Holder, code string, now time.Time) Retry {
+	revision := int64(0)
+	if kind.concernsHolder() {
+		revision = h.Revision
+	}
+	if r.For != kind || r.HolderRevision != revision {
+		r = Retry{For: kind, HolderRevision: revision}
 	}
 	if r.Attempts == 0 || r.Since.IsZero() {
 		r.Since = now

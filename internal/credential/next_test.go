@@ -81,13 +81,13 @@ func TestRefusalsWaitLongerAndLonger(t *testing.T) {
 	var r Retry
 	var waits []time.Duration
 	for range 12 {
-		r = Postpone(r, StepIssue, "refused", noon)
+		r = Postpone(r, StepIssue, Holder{}, "refused", noon)
 		waits = append(waits, r.At.Sub(noon))
 	}
 	if waits[0] != time.Minute || waits[1] != 2*time.Minute || waits[11] != 6*time.Hour {
 		t.Errorf("waits: %v", waits)
 	}
-	if r = Postpone(r, StepRelease, "refused", noon); r.Attempts != 1 {
+	if r = Postpone(r, StepRelease, Holder{}, "refused", noon); r.Attempts != 1 {
 		t.Errorf("another step starts anew, but has %d attempts", r.Attempts)
 	}
 }

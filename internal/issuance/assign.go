@@ -56,17 +56,22 @@ func (s *Service) assignee(ctx context.Context, cmd credential.Assign, ch *chang
 			}
 		}
 	}
+	return holder, isComplete(holder, pointer)
+}
+
+// isComplete refuses a holder without what an invitation needs (R1). pointer leads to the holder in the request's body.
+func isComplete(holder credential.Holder, pointer string) error {
 	var missing []credential.FieldError
 	for _, name := range holder.Missing() {
 		missing = append(missing, credential.FieldError{
 			Pointer: pointer + "/" + name, Code: "required",
-			Detail: "A holder needs first name, last name and e-mail to be assigned a credential.",
+			Detail: "A holder needs first name, last name and e-mail to be invited.",
 		})
 	}
 	if missing != nil {
-		return holder, credential.Invalid(missing...)
+		return credential.Invalid(missing...)
 	}
-	return holder, nil
+	return nil
 }
 
 // profileFor finds the profile to assign from (R2).
@@ -117,11 +122,11 @@ func (s *Service) newCredential(holderID string, p credential.Profile, now time.
 }
 
 // Resend asks for the invitation to be mailed again, with the same code. Refusals: CodeHolderNotFound,
-// CodeCredentialNotFound, CodeInvalidState when the credential is not invited, CodeTooSoon within a minute of the mail
+// CodeCredentialNotFound, CodeInvalidState when the credential is not invited, CodeValidationFailed (R1), CodeTooSoon within a minute of the mail
 // asked for before.
 func (s *Service) Resend(ctx context.Context, cmd credential.Resend) (credential.Result, error) {
 	return s.carryOut(ctx, cmd.Request, cmd.HolderID, func(ch *change) (credential.Credential, error) {
-		_, c, err := s.credential(ctx, cmd.HolderID, cmd.CredentialID)
+		holder, c, err := s.credential(ctx, cmd.HolderID, cmd.CredentialID)
 		if err != nil {
 			return c, err
 		}
@@ -129,8 +134,11 @@ func (s *Service) Resend(ctx context.Context, cmd credential.Resend) (credential
 			return c, credential.Refuse(credential.CodeInvalidState,
 				"The invitation is "+string(c.Invitation.Status)+" already.")
 		}
-		if c.Invitation.ExpiresAt != nil && !ch.at().Before(*c.Invitation.ExpiresAt) {
+		if deadline := c.Deadline(holder); deadline != nil && !ch.at().Before(*deadline) {
 			return c, credential.Refuse(credential.CodeInvalidState, "The invitation has expired.")
+		}
+		if err := isComplete(holder, ""); err != nil {
+			return c, err
 		}
 		if wait := c.Invitation.AskedAt.Add(time.Minute).Sub(ch.at()); wait > 0 {
 			return c, &credential.Error{

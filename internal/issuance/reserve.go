@@ -65,7 +65,8 @@ func (r *run) issue(ctx context.Context, c credential.Credential) error {
 const emailInUseFor = 10 * time.Minute
 
 func (r *run) isEmailInUseForLong(c credential.Credential) bool {
-	isAgain := c.Retry.For == credential.StepIssue && c.Retry.Error == credential.ReasonEmailInUse
+	isAgain := c.Retry.For == credential.StepIssue && c.Retry.Error == credential.ReasonEmailInUse &&
+		c.Retry.HolderRevision == r.holder.Revision
 	return isAgain && r.Now().Sub(c.Retry.Since) >= emailInUseFor
 }
 

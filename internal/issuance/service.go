@@ -112,7 +112,7 @@ func (s *Service) credential(
 		return h, credential.Credential{}, err
 	}
 	c, err := s.Store.Credential(ctx, holderID, credentialID)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && c.Erased {
 		err = credential.Refuse(credential.CodeCredentialNotFound, "The holder has no credential with this id.")
 	}
 	return h, c, err

@@ -44,7 +44,7 @@ func (r *run) mail(ctx context.Context, c credential.Credential) error {
 				c.Invitation.MailingAt = nil
 				c.Invitation.Doubts--
 			}
-			c.Retry = credential.Postpone(c.Retry, credential.StepMail, outcome.Reason, r.Now())
+			c.Retry = credential.Postpone(c.Retry, credential.StepMail, r.holder, outcome.Reason, r.Now())
 			return true
 		})
 	}

@@ -91,9 +91,6 @@ func (r *run) rememberUser(ctx context.Context, userID, personHash string) error
 	return r.Store.SaveWork(ctx, r.item)
 }
 
-// stepUser is the step of a work item's Retry: what the provider's user needs.
-const stepUser credential.StepKind = "user"
-
 // keepUser keeps the provider's user in step with the holder once the rows have been worked on, and adds when to try
 // again.
 func (r *run) keepUser(ctx context.Context, rows []credential.Credential, next *moment) error {
@@ -110,8 +107,8 @@ func (r *run) keepUser(ctx context.Context, rows []credential.Credential, next *
 			next.add(now.Add(probeWait))
 			return nil
 		}
-		if now.Before(r.item.Retry.At) {
-			next.add(r.item.Retry.At)
+		if until := r.item.Retry.Waits(credential.StepUser, r.holder); now.Before(until) {
+			next.add(until)
 			return nil
 		}
 		p, err := r.connect(ctx)
@@ -129,9 +126,9 @@ func (r *run) keepUser(ctx context.Context, rows []credential.Credential, next *
 		case !isRefusal(err):
 			return err
 		}
-		r.item.Retry = credential.Postpone(r.item.Retry, stepUser, refusalCode(err), now)
+		r.item.Retry = credential.Postpone(r.item.Retry, credential.StepUser, r.holder, refusalCode(err), now)
 		if r.item.Retry.Attempts == credential.RefusalLimit {
-			r.reportStuck(ctx, "", stepUser, refusalCode(err))
+			r.reportStuck(ctx, "", credential.StepUser, refusalCode(err))
 		}
 		next.add(r.item.Retry.At)
 		if err := r.Store.SaveWork(ctx, r.item); err != nil {
@@ -167,7 +164,7 @@ func (r *run) recallUser(ctx context.Context, rows []credential.Credential, idle
 		return nil
 	}
 	for _, c := range rows {
-		if c.UserID != "" {
+		if c.UserID != "" && !c.Erased {
 			return r.rememberUser(ctx, c.UserID, "")
 		}
 	}

@@ -304,8 +304,9 @@ func (r *run) finishErasing(
 ) (forgotten bool, err error) {
 	for _, c := range rows {
 		if err := r.edit(ctx, c, func(c *credential.Credential) bool {
-			isLeft := c.Invitation.SentTo != "" || c.LookAt != nil
-			c.Invitation.SentTo, c.LookAt = "", nil
+			isLeft := !c.Erased || c.Invitation.SentTo != "" || c.LookAt != nil
+			c.Erased, c.Invitation.SentTo, c.LookAt = true, "", nil
+			c.Device, c.AcceptedOn, c.Reports = nil, "", nil
 			return isLeft
 		}); err != nil {
 			return false, err

@@ -49,8 +49,8 @@ func NewLetter(h credential.Holder, p credential.Profile, c credential.Credentia
 	if h.TimeZone != "" {
 		l.TimeZone = h.TimeZone
 	}
-	if c.Invitation.ExpiresAt != nil {
-		l.ExpiresAt = *c.Invitation.ExpiresAt
+	if deadline := c.Deadline(h); deadline != nil {
+		l.ExpiresAt = *deadline
 	}
 	return l
 }

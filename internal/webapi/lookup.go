@@ -101,7 +101,7 @@ func (l lookup) holder(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	credentials, err := l.Credentials(ctx, h.ID)
+	credentials, err := l.credentialsOf(ctx, h.ID)
 	if err != nil {
 		return answer{}, err
 	}
@@ -111,12 +111,27 @@ func (l lookup) holder(ctx context.Context, c *call) (answer, error) {
 	return answer{http.StatusOK, view, etag(h.Revision)}, err
 }
 
+// credentialsOf reads the credentials of a holder, without those of a predecessor who was erased.
+func (l lookup) credentialsOf(ctx context.Context, holderID string) ([]credential.Credential, error) {
+	credentials, err := l.Credentials(ctx, holderID)
+	return slices.DeleteFunc(credentials, func(cr credential.Credential) bool { return cr.Erased }), err
+}
+
+// credentialInPath reads the credential that the path names, of the holder it names.
+func (l lookup) credentialInPath(ctx context.Context, c *call) (credential.Credential, error) {
+	cr, err := l.Credential(ctx, c.holderID, c.credentialID)
+	if err == nil && cr.Erased {
+		err = store.ErrNotFound
+	}
+	return cr, missing(err, credential.CodeCredentialNotFound)
+}
+
 func (l lookup) credentials(ctx context.Context, c *call) (answer, error) {
 	h, err := l.holderInPath(ctx, c)
 	if err != nil {
 		return answer{}, err
 	}
-	credentials, err := l.Credentials(ctx, h.ID)
+	credentials, err := l.credentialsOf(ctx, h.ID)
 	if err != nil {
 		return answer{}, err
 	}
@@ -138,9 +153,9 @@ func (l lookup) credential(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	cr, err := l.Credential(ctx, h.ID, c.credentialID)
+	cr, err := l.credentialInPath(ctx, c)
 	if err != nil {
-		return answer{}, missing(err, credential.CodeCredentialNotFound)
+		return answer{}, err
 	}
 	standings, err := l.standings(ctx, cr)
 	return answer{http.StatusOK, viewCredential(cr, h, standings[cr.Account], c.now), etag(cr.Revision)}, err
@@ -151,8 +166,8 @@ func (l lookup) history(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if _, err := l.Credential(ctx, h.ID, c.credentialID); err != nil {
-		return answer{}, missing(err, credential.CodeCredentialNotFound)
+	if _, err := l.credentialInPath(ctx, c); err != nil {
+		return answer{}, err
 	}
 	history, err := l.History(ctx, h.ID, c.credentialID)
 	return answer{status: http.StatusOK, body: list(history, viewHistory)}, err
@@ -198,7 +213,11 @@ func (l lookup) page(ctx context.Context, c *call) (answer, error) {
 	standings, err := l.standings(ctx, credentials...)
 	views := list(credentials, func(cr credential.Credential) credentialView {
 		i, _ := slices.BinarySearch(ids, cr.HolderID)
-		return viewCredential(cr, holders[i], standings[cr.Account], c.now)
+		holder := holders[i]
+		if cr.Erased { // the holder of this id is another person by now
+			holder = credential.Holder{}
+		}
+		return viewCredential(cr, holder, standings[cr.Account], c.now)
 	})
 	if derived != "" {
 		views.Items = slices.DeleteFunc(views.Items, func(v credentialView) bool {

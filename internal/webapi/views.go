@@ -166,7 +166,7 @@ func viewCredential(
 		Status: c.Status, StatusReason: orNull(c.Reason), Stage: orNull(c.Stage),
 		Invitation: invitationView{
 			Status: c.Invitation.Status, CodeHint: orNull(c.Invitation.CodeHint), SentTo: orNull(c.Invitation.SentTo),
-			SentAt: utcOrNull(c.Invitation.SentAt), ExpiresAt: utcOrNull(c.Invitation.ExpiresAt),
+			SentAt: utcOrNull(c.Invitation.SentAt), ExpiresAt: utcOrNull(c.Deadline(h)),
 			Mails: c.Invitation.Mails,
 		},
 		ActivatedAt: utcOrNull(c.ActivatedAt),
