@@ -107,6 +107,9 @@ type WorkItem struct {
 	PersonHash string `json:"personHash,omitempty"`
 	PictureRef string `json:"pictureRef,omitempty"`
 	Retry      Retry  `json:"retry"`
+	// Wake is when a function that calls no provider made the item due and asked for another to come at once; absent
+	// once a process has taken the claim.
+	Wake *time.Time `json:"wake,omitempty"`
 }
 
 // WorkRef names a work item, with the moment it is due, as the due index has it (which may lag).
@@ -122,6 +125,8 @@ type Touch struct {
 	Account  string
 	// Unclaimed makes the whole change conditional on no process having a claim that stands at Change.At.
 	Unclaimed bool
+	// Wake asks for a process to come at once, because the one that writes the change will not do the work itself.
+	Wake bool
 }
 
 // Versioned items in a Change carry the revision they shall have; the stored one must have the revision before it, and
@@ -174,9 +179,10 @@ func (c Change) Touches() []Touch {
 		i := slices.IndexFunc(merged, func(m Touch) bool { return m.HolderID == t.HolderID && m.Account == t.Account })
 		if i < 0 {
 			merged = append(merged, t)
-		} else if t.Unclaimed {
-			merged[i].Unclaimed = true
+			continue
 		}
+		merged[i].Unclaimed = merged[i].Unclaimed || t.Unclaimed
+		merged[i].Wake = merged[i].Wake || t.Wake
 	}
 	return merged
 }

@@ -319,28 +319,36 @@ func TestExpandedTheHistoryLeavesThroughTheStream(t *testing.T) {
 		t.Errorf("given up after %v s, want an hour at least and 12 at most", age)
 	}
 
-	filters := list(at(mapping, "FilterCriteria", "Filters"))
-	if len(filters) != 1 {
-		t.Fatalf("%d filters, want one", len(filters))
-	}
-	var pattern map[string]any
-	if err := json.Unmarshal([]byte(text(at(filters[0], "Pattern"))), &pattern); err != nil {
-		t.Fatal(err)
+	var patterns []map[string]any
+	for _, filter := range list(at(mapping, "FilterCriteria", "Filters")) {
+		var pattern map[string]any
+		if err := json.Unmarshal([]byte(text(at(filter, "Pattern"))), &pattern); err != nil {
+			t.Fatal(err)
+		}
+		patterns = append(patterns, pattern)
 	}
 	for _, record := range []struct {
-		name, sk string
-		want     bool
+		name, sk, attribute string
+		want                bool
 	}{
-		{"INSERT", "HIST#c1#0000000001", true},
-		{"MODIFY", "HIST#c1#0000000001", false},
-		{"REMOVE", "HIST#c1#0000000001", false},
-		{"INSERT", "CRED#c1", false},
-		{"INSERT", "HOLDER", false},
+		{"INSERT", "HIST#c1#0000000001", "event", true},
+		{"MODIFY", "HIST#c1#0000000001", "event", false},
+		{"REMOVE", "HIST#c1#0000000001", "event", false},
+		{"INSERT", "CRED#c1", "account", false},
+		{"INSERT", "HOLDER", "kind", false},
+		{"INSERT", "WORK#acme", "wake", true},
+		{"MODIFY", "WORK#acme", "wake", true},
+		{"MODIFY", "WORK#acme", "dueAt", false},
+		{"MODIFY", "CRED#c1", "wake", false},
 	} {
-		got := local.Matches(pattern, map[string]any{"eventName": record.name, "dynamodb": map[string]any{
-			"Keys": map[string]any{"pk": map[string]any{"S": "HOLDER#E-1"}, "sk": map[string]any{"S": record.sk}}}})
+		value := func(s string) map[string]any { return map[string]any{"S": s} }
+		got := slices.ContainsFunc(patterns, func(pattern map[string]any) bool {
+			return local.Matches(pattern, map[string]any{"eventName": record.name, "dynamodb": map[string]any{
+				"Keys":     map[string]any{"pk": value("HOLDER#E-1"), "sk": value(record.sk)},
+				"NewImage": map[string]any{record.attribute: value("x")}}})
+		})
 		if got != record.want {
-			t.Errorf("%s of %s: delivered %v, want %v", record.name, record.sk, got, record.want)
+			t.Errorf("%s of %s with %s: delivered %v, want %v", record.name, record.sk, record.attribute, got, record.want)
 		}
 	}
 }

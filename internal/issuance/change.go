@@ -16,6 +16,7 @@ import (
 type change struct {
 	store   Store
 	written credential.Change
+	wakes   bool
 }
 
 // begin begins a change at the present moment.
@@ -24,7 +25,18 @@ func (s *Service) begin() *change {
 }
 
 // commit writes the change. store.ErrConflict: something it rests on has changed.
-func (ch *change) commit(ctx context.Context) error { return ch.store.Commit(ctx, ch.written) }
+func (ch *change) commit(ctx context.Context) error {
+	written := ch.written
+	written.Touch = slices.Clone(ch.written.Touch)
+	for i := range written.Touch {
+		written.Touch[i].Wake = ch.wakes
+	}
+	return ch.store.Commit(ctx, written)
+}
+
+// wake has the function cleanup come at once for the work that the change makes due: the function that writes it calls
+// no provider.
+func (ch *change) wake() { ch.wakes = true }
 
 // at is the moment of the change.
 func (ch *change) at() time.Time { return ch.written.At }

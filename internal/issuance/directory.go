@@ -128,8 +128,8 @@ func describedAs(known, described credential.Holder, holderID string) (h credent
 
 func isSameMoment(a, b *time.Time) bool { return a == b || a != nil && b != nil && a.Equal(*b) }
 
-// PutHolder creates or replaces a holder. The change reaches live credentials and the provider with the next sweep; a
-// visit moved into the past ends here at once (R11). Refusals: CodeHolderBeingErased, CodeRevisionMismatch.
+// PutHolder creates or replaces a holder. The change reaches live credentials and the provider by way of the function
+// cleanup, which is woken; a visit moved into the past ends here at once (R11). Refusals: CodeHolderBeingErased, CodeRevisionMismatch.
 func (s *Service) PutHolder(
 	ctx context.Context, cmd credential.PutHolder,
 ) (h credential.Holder, created bool, err error) {
@@ -163,6 +163,7 @@ func (s *Service) endVisit(ctx context.Context, h credential.Holder, actor crede
 				return err
 			}
 			ch := s.begin()
+			ch.wake()
 			if _, err := ch.end(ctx, c, e); err != nil {
 				return err
 			}
@@ -221,6 +222,7 @@ func (s *Service) changeHolder(
 			return errBeingErased
 		}
 		ch := s.begin()
+		ch.wake()
 		changed, err := decide(known, ch)
 		if err != nil || !changed {
 			return err
@@ -239,6 +241,7 @@ func (s *Service) changeHolder(
 // another process at work there may have read the holder as it was before.
 func (s *Service) touchNewAccounts(ctx context.Context, decided *change, holderID string) error {
 	ch := s.begin()
+	ch.wake()
 	if _, err := ch.touchEveryAccount(ctx, holderID); err != nil {
 		return err
 	}

@@ -56,6 +56,13 @@ func (s *Service) work(
 	return s.workUnit(ctx, holderID, account, actor, onlyDue, unit{})
 }
 
+// Wake does what another function, which calls no provider, has made due for a holder at an account. An error means
+// that the store is unwell; what is left is the sweep's.
+func (s *Service) Wake(ctx context.Context, holderID, account string) error {
+	_, err := s.work(ctx, holderID, account, credential.Actor{Type: credential.ActorSweep}, true)
+	return err
+}
+
 // unit is what the sweep knows of the account before a unit of work.
 type unit struct {
 	// accountAnswers: a call for the account itself was just answered. What is not answered then is the row's own

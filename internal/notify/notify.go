@@ -1,10 +1,10 @@
 // Package notify turns history entries, which it gets from the table's stream, into events for the portal and other
-// receivers.
+// receivers, and the wake of a work item into an event for the function cleanup.
 //
-// What belongs here: which history entry becomes which event, what an event says, and its JSON schema (schemas). What
-// does not: writing history (issuance, through the store's transaction) and the envelope (bus). No other package
-// publishes what happened to credentials: every event comes from a history entry, and every history entry that becomes
-// an event leaves at least once.
+// What belongs here: which record becomes which event, what an event says, and its JSON schema (schemas). What does
+// not: writing history and work items (issuance, through the store's transaction) and the envelope (bus). No other
+// package publishes what happened to credentials: every event comes from a record of the stream, and every record that
+// becomes an event leaves at least once.
 package notify
 
 import (
@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/mobilecred/mobilecred/internal/bus"
+	"github.com/mobilecred/mobilecred/internal/bus/envelope"
 	"github.com/mobilecred/mobilecred/internal/credential"
 )
 
@@ -137,8 +138,8 @@ func orNull(s string) *string {
 	return &s
 }
 
-// Handler returns what the function notify hands to lambda.Start: it publishes the history entries in a batch of stream
-// records. It answers with the sequence number of the first record that could not be published, and Lambda delivers the
+// Handler returns what the function notify hands to lambda.Start: it publishes what a batch of stream records tells. It
+// answers with the sequence number of the first record that could not be published, and Lambda delivers the
 // stream again from there. Entries behind it that were already published are then sent twice, under the same id.
 func Handler(publisher Publisher) func(context.Context, events.DynamoDBEvent) (events.DynamoDBEventResponse, error) {
 	return func(ctx context.Context, batch events.DynamoDBEvent) (events.DynamoDBEventResponse, error) {
@@ -146,17 +147,14 @@ func Handler(publisher Publisher) func(context.Context, events.DynamoDBEvent) (e
 		var sequence []string // of each entry's record
 		unreadable := ""
 		for _, record := range batch.Records {
-			entry, err := read(record)
+			entry, err := entryOf(record)
 			if err != nil {
 				unreadable = record.Change.SequenceNumber
-				slog.ErrorContext(ctx, "history entry cannot be read", "sequenceNumber", unreadable, "error", err)
+				slog.ErrorContext(ctx, "record cannot be read", "sequenceNumber", unreadable, "error", err)
 				break
 			}
-			if entry == nil {
-				continue
-			}
-			if kind := DetailType(*entry); kind != "" {
-				entries = append(entries, bus.Entry{DetailType: kind, Detail: DetailOf(*entry), Time: entry.At})
+			if entry != nil {
+				entries = append(entries, *entry)
 				sequence = append(sequence, record.Change.SequenceNumber)
 			}
 		}
@@ -190,23 +188,53 @@ func publish(ctx context.Context, publisher Publisher, entries []bus.Entry) int 
 	return 0
 }
 
-// read returns the history entry a record adds; nil for any other record. The filter of the event source keeps such
-// records away, but only to save invocations: what is published must not depend on it.
-func read(record events.DynamoDBEventRecord) (*credential.HistoryEntry, error) {
+// entryOf returns the event that a record becomes; nil for none. The filters of the event source keep other records
+// away, but only to save invocations: what is published must not depend on them.
+func entryOf(record events.DynamoDBEventRecord) (*bus.Entry, error) {
 	key, ok := record.Change.Keys["sk"]
-	if record.EventName != string(events.DynamoDBOperationTypeInsert) || !ok ||
-		key.DataType() != events.DataTypeString || !strings.HasPrefix(key.String(), "HIST#") {
+	isRemoved := record.EventName == string(events.DynamoDBOperationTypeRemove)
+	if !ok || key.DataType() != events.DataTypeString || isRemoved {
 		return nil, nil
 	}
-	text, err := json.Marshal(plain(events.NewMapAttribute(record.Change.NewImage)))
+	switch {
+	case strings.HasPrefix(key.String(), "WORK#"):
+		return workDue(record)
+	case strings.HasPrefix(key.String(), "HIST#") && record.EventName == string(events.DynamoDBOperationTypeInsert):
+		var entry credential.HistoryEntry
+		if err := read(record.Change.NewImage, &entry); err != nil {
+			return nil, fmt.Errorf("not a history entry: %w", err)
+		}
+		if kind := DetailType(entry); kind != "" {
+			return &bus.Entry{DetailType: kind, Detail: DetailOf(entry), Time: entry.At}, nil
+		}
+	}
+	return nil, nil
+}
+
+// workDue returns the event about a work item whose wake is new; nil for any other.
+func workDue(record events.DynamoDBEventRecord) (*bus.Entry, error) {
+	var is, was credential.WorkItem
+	if err := errors.Join(read(record.Change.NewImage, &is), read(record.Change.OldImage, &was)); err != nil {
+		return nil, fmt.Errorf("not a work item: %w", err)
+	}
+	if is.Wake == nil || was.Wake != nil && was.Wake.Equal(*is.Wake) && was.Added == is.Added {
+		return nil, nil
+	}
+	id := fmt.Sprintf("%s/%s/%d", is.HolderID, is.Account, is.Added)
+	work := envelope.Work{ID: id, HolderID: is.HolderID, Account: is.Account}
+	return &bus.Entry{DetailType: envelope.WorkDue, Detail: work, Time: *is.Wake}, nil
+}
+
+// read reads an item of the table. The error names only a type: a text could quote the item.
+func read(image map[string]events.DynamoDBAttributeValue, into any) error {
+	text, err := json.Marshal(plain(events.NewMapAttribute(image)))
+	if err == nil {
+		err = json.Unmarshal(text, into)
+	}
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("%T", err)
 	}
-	var entry credential.HistoryEntry
-	if err := json.Unmarshal(text, &entry); err != nil {
-		return nil, fmt.Errorf("not a history entry: %T", err) // the error could quote it
-	}
-	return &entry, nil
+	return nil
 }
 
 // plain turns a stream's attribute into what encoding/json makes of the same value.
@@ -231,5 +259,5 @@ func plain(v events.DynamoDBAttributeValue) any {
 		}
 		return list
 	}
-	return nil // history entries hold nothing else
+	return nil // what is read here holds nothing else
 }

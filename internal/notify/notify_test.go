@@ -69,7 +69,9 @@ var told = []struct {
 	{flagged(entry(credential.EventExpired, "revoked", "revoked"), false, true), ""},
 }
 
-func TestEveryHistoryEntryBecomesTheRightEventOfItsSchema(t *testing.T) {
+// schemas compiles the schemas of the events and says how many there are.
+func schemas(t *testing.T) (*jsonschema.Compiler, int) {
+	t.Helper()
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertFormat()
 	files, err := filepath.Glob("schemas/*.json")
@@ -92,6 +94,33 @@ func TestEveryHistoryEntryBecomesTheRightEventOfItsSchema(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return compiler, len(files)
+}
+
+// validate checks the body of an event against the schema of its detail type, and returns it as text.
+func validate(t *testing.T, compiler *jsonschema.Compiler, detailType string, detail any) string {
+	t.Helper()
+	name := strings.ToLower(strings.ReplaceAll(detailType, " ", "-")) + ".json"
+	schema, err := compiler.Compile(name)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	text, err := json.Marshal(detail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(doc); err != nil {
+		t.Errorf("%s: %v", detailType, err)
+	}
+	return string(text)
+}
+
+func TestEveryHistoryEntryBecomesTheRightEventOfItsSchema(t *testing.T) {
+	compiler, files := schemas(t)
 	seen := map[string]bool{}
 	for _, tc := range told {
 		got := DetailType(tc.entry)
@@ -102,28 +131,63 @@ func TestEveryHistoryEntryBecomesTheRightEventOfItsSchema(t *testing.T) {
 			continue
 		}
 		seen[got] = true
-		name := strings.ToLower(strings.ReplaceAll(got, " ", "-")) + ".json"
-		schema, err := compiler.Compile(name)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		text, err := json.Marshal(DetailOf(tc.entry))
-		if err != nil {
-			t.Fatal(err)
-		}
-		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := schema.Validate(doc); err != nil {
-			t.Errorf("%s: %v", got, err)
-		}
-		if strings.Contains(string(text), "Jane") {
+		if text := validate(t, compiler, got, DetailOf(tc.entry)); strings.Contains(text, "Jane") {
 			t.Errorf("%s repeats what a portal claims: %s", got, text)
 		}
 	}
-	if len(seen) != len(files)-1 {
-		t.Errorf("%d kinds of events told, %d schemas", len(seen), len(files)-1)
+	const others = 2 // detail.json, and work-due.json, which is no history entry's
+	if len(seen) != files-others {
+		t.Errorf("%d kinds of events told, %d schemas", len(seen), files-others)
+	}
+}
+
+func TestAWakeOfAWorkItemBecomesWorkDue(t *testing.T) {
+	s, n := events.NewStringAttribute, events.NewNumberAttribute
+	item := func(added, wake string) map[string]events.DynamoDBAttributeValue {
+		image := map[string]events.DynamoDBAttributeValue{
+			"holderId": s("E-1"), "account": s("acme"), "added": n(added), "dueAt": s("2026-11-25T12:00:00.000Z"),
+		}
+		if wake != "" {
+			image["wake"] = s(wake)
+		}
+		return image
+	}
+	const noon, later = "2026-11-25T12:00:00.000Z", "2026-11-25T12:01:00.000Z"
+	compiler, _ := schemas(t)
+	for _, tt := range []struct {
+		name, event, sk string
+		was, is         map[string]events.DynamoDBAttributeValue
+		want            bool
+	}{
+		{"created with a wake", "INSERT", "WORK#acme", nil, item("1", noon), true},
+		{"woken", "MODIFY", "WORK#acme", item("1", ""), item("2", noon), true},
+		{"woken again", "MODIFY", "WORK#acme", item("2", noon), item("3", later), true},
+		{"woken again in the same moment", "MODIFY", "WORK#acme", item("2", noon), item("3", noon), true},
+		{"changed otherwise", "MODIFY", "WORK#acme", item("2", noon), item("2", noon), false},
+		{"claimed", "MODIFY", "WORK#acme", item("2", noon), item("2", ""), false},
+		{"removed", "REMOVE", "WORK#acme", item("2", noon), nil, false},
+		{"another item", "MODIFY", "CRED#c1", item("1", ""), item("2", noon), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			record := events.DynamoDBEventRecord{EventName: tt.event, Change: events.DynamoDBStreamRecord{
+				SequenceNumber: "1", OldImage: tt.was, NewImage: tt.is,
+				Keys: map[string]events.DynamoDBAttributeValue{"pk": s("HOLDER#E-1"), "sk": s(tt.sk)},
+			}}
+			sent := &recorder{}
+			res, err := Handler(sent)(t.Context(), events.DynamoDBEvent{Records: []events.DynamoDBEventRecord{record}})
+			if err != nil || len(res.BatchItemFailures) != 0 {
+				t.Fatalf("%+v, %v", res, err)
+			}
+			if (len(sent.entries) == 1) != tt.want {
+				t.Fatalf("sent %+v", sent.entries)
+			}
+			if tt.want {
+				text := validate(t, compiler, sent.entries[0].DetailType, sent.entries[0].Detail)
+				if !strings.Contains(text, `"holderId":"E-1","account":"acme"`) {
+					t.Error(text)
+				}
+			}
+		})
 	}
 }
 

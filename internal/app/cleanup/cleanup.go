@@ -1,5 +1,6 @@
 // Package cleanup is the function cleanup: it hears from the bus that a provider reported a change, asks the provider
-// for the truth and brings the credentials concerned in line with it.
+// for the truth and brings the credentials concerned in line with it. It also does what the function directory makes
+// due, as soon as the bus tells.
 //
 // What belongs here is how the function is put together from its environment. What it does is for issuance.
 package cleanup
@@ -34,6 +35,13 @@ func New(getenv func(string) string, out io.Writer) Handler {
 func handler(base *wiring.Base, adapters issuing.Adapters) Handler {
 	service := issuing.Service(base, adapters)
 	return func(ctx context.Context, event events.EventBridgeEvent) error {
+		if event.DetailType == envelope.WorkDue {
+			work, err := envelope.DueWork(event)
+			if err != nil {
+				return err
+			}
+			return service.Wake(ctx, work.HolderID, work.Account)
+		}
 		facts, err := envelope.Provider(event)
 		if err != nil {
 			return err

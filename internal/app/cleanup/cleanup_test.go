@@ -54,6 +54,29 @@ func TestItAsksTheProviderAfterAnEventAndRefusesOthers(t *testing.T) {
 	}
 }
 
+func TestItDoesWhatIsDueWhenTheBusTells(t *testing.T) {
+	outside := apptest.NewOutside()
+	outside.Describe(t)
+	touch := credential.Change{Touch: []credential.Touch{{HolderID: "E-1", Account: "acme-origo", Wake: true}}}
+	if err := outside.Store.Commit(t.Context(), touch); err != nil {
+		t.Fatal(err)
+	}
+	handler := handler(apptest.Base(t), outside.Adapters())
+	due := events.EventBridgeEvent{Source: "mobilecred", DetailType: "Work Due",
+		Detail: json.RawMessage(`{"id":"E-1/acme-origo/1","holderId":"E-1","account":"acme-origo"}`)}
+	if err := handler(t.Context(), due); err != nil {
+		t.Fatal(err)
+	}
+	item, err := outside.Store.WorkItem(t.Context(), "E-1", "acme-origo")
+	if err != nil || item.DueAt != nil || item.Wake != nil {
+		t.Errorf("%+v, %v; want it worked off", item, err)
+	}
+	due.Detail = json.RawMessage(`{"account":"acme-origo"}`)
+	if err := handler(t.Context(), due); err == nil {
+		t.Error("an event that names no holder is taken for work")
+	}
+}
+
 func TestMisconfiguredItNamesEveryProblemOnceAndFailsEachEvent(t *testing.T) {
 	apptest.Misconfigured(t, New, apptest.Issuing, apptest.IssuingChecks, func(t *testing.T, h Handler) string {
 		return apptest.Refused(t, h(t.Context(), reserved))

@@ -128,6 +128,9 @@ func (t *transaction) build(c credential.Change) {
 
 func (t *transaction) touch(touch credential.Touch, c credential.Change) {
 	update := "SET #dueAt = :at, #account = :account, #holderId = :holder ADD #added :one"
+	if touch.Wake {
+		update = "SET #dueAt = :at, #account = :account, #holderId = :holder, #wake = :at ADD #added :one"
+	}
 	condition := ""
 	if touch.Unclaimed {
 		condition = "attribute_not_exists(#claim) OR #claim.#until <= :at"

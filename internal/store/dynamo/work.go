@@ -80,7 +80,7 @@ func (s *Store) Claim(ctx context.Context, holderID, account string, claim crede
 	if onlyDue {
 		free += " AND #dueAt <= :now"
 	}
-	it, err := s.update(ctx, "claim", workKey(holderID, account), "SET #claim = :claim, #dueAt = :until",
+	it, err := s.update(ctx, "claim", workKey(holderID, account), "SET #claim = :claim, #dueAt = :until REMOVE #wake",
 		"attribute_exists(#pk) AND (#claim.#id = :id OR "+free+")",
 		item{":claim": value, ":until": moment(claim.Until), ":id": text(claim.ID), ":now": moment(now)})
 	if err != nil {
@@ -115,9 +115,9 @@ func (s *Store) Release(ctx context.Context, w credential.WorkItem, drop bool) e
 	if drop {
 		return s.remove(ctx, "release", key, absent+" OR #claim.#id = :id AND #added = :added", values)
 	}
-	update, done := "REMOVE #claim, #dueAt", "attribute_not_exists(#dueAt)"
+	update, done := "REMOVE #claim, #dueAt, #wake", "attribute_not_exists(#dueAt)"
 	if w.DueAt != nil {
-		update, done = "SET #dueAt = :due REMOVE #claim", "#dueAt = :due"
+		update, done = "SET #dueAt = :due REMOVE #claim, #wake", "#dueAt = :due"
 		values[":due"] = moment(*w.DueAt)
 	}
 	_, err := s.update(ctx, "release", key, update,

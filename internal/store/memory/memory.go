@@ -190,6 +190,9 @@ func actions(c credential.Change) []action {
 			o, _ := old.(credential.WorkItem)
 			at := cut(c.At)
 			o.HolderID, o.Account, o.DueAt = t.HolderID, t.Account, &at
+			if t.Wake {
+				o.Wake = &at
+			}
 			o.Added++
 			return o
 		}})
@@ -399,7 +402,7 @@ func (s *Store) Claim(ctx context.Context, holderID, account string, claim crede
 		case w.Claim.Active(now) || onlyDue && (w.DueAt == nil || w.DueAt.After(now)):
 			return store.ErrConflict
 		}
-		w.Claim, w.DueAt = &claim, &claim.Until
+		w.Claim, w.DueAt, w.Wake = &claim, &claim.Until, nil
 		taken = clone(w)
 		s.set(workKey(holderID, account), clone(w))
 		return nil
@@ -446,7 +449,7 @@ func (s *Store) Release(ctx context.Context, item credential.WorkItem, drop bool
 			s.set(k, nil)
 			return nil
 		}
-		w.Claim, w.DueAt = nil, due
+		w.Claim, w.DueAt, w.Wake = nil, due, nil
 		s.set(k, w)
 		return nil
 	})

@@ -183,7 +183,7 @@ func (m *machine) commit(t *rapid.T) {
 		func() {
 			c.Touch = append(c.Touch, credential.Touch{HolderID: pick(t, holderIDs, "holder"),
 				Account:   pick(t, accounts, "account"),
-				Unclaimed: rapid.Bool().Draw(t, "unclaimed")})
+				Unclaimed: rapid.Bool().Draw(t, "unclaimed"), Wake: rapid.Bool().Draw(t, "wake")})
 		},
 	}
 	for range rapid.IntRange(0, 4).Draw(t, "parts") {

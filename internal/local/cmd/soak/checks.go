@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"github.com/mobilecred/mobilecred/internal/bus/envelope"
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/notify"
 	"github.com/mobilecred/mobilecred/internal/store"
@@ -284,7 +285,7 @@ func (s *soaking) checkEvents(ctx context.Context, rows []credential.Credential)
 	}
 	told := map[string]int{}
 	for _, e := range events {
-		if e.Source == "mobilecred" {
+		if e.Source == envelope.SourceMobilecred && e.DetailType != envelope.WorkDue {
 			told[e.DetailType+" "+e.Detail.ID]++
 		}
 	}
