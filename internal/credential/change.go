@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -125,6 +126,9 @@ type Touch struct {
 	Account  string
 	// Unclaimed makes the whole change conditional on no process having a claim that stands at Change.At.
 	Unclaimed bool
+	// Added, when given, makes the whole change conditional on the count that the item had when it was read, 0 for no
+	// item: no other process has asked for work for this holder there since, nor assigned anything.
+	Added *int64
 	// Wake asks for a process to come at once, because the one that writes the change will not do the work itself.
 	Wake bool
 }
@@ -183,6 +187,7 @@ func (c Change) Touches() []Touch {
 		}
 		merged[i].Unclaimed = merged[i].Unclaimed || t.Unclaimed
 		merged[i].Wake = merged[i].Wake || t.Wake
+		merged[i].Added = cmp.Or(merged[i].Added, t.Added)
 	}
 	return merged
 }

@@ -30,6 +30,10 @@ type Assign struct {
 	HolderID  string
 	ProfileID string
 	Holder    *Holder
+	// IfNone refuses the assignment with CodeAlreadyAssigned when the holder has a live credential of the profile.
+	IfNone bool
+	// Wait has the credential wait for a mobile ID when the provider has none left.
+	Wait bool
 }
 
 // EndReason is why an operator ends a credential.

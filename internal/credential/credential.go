@@ -264,6 +264,9 @@ type Credential struct {
 	// Replaces is the credential in whose place this one was issued. An upgrade ends it, revoked, when this one's
 	// reservation is recorded; it is final already otherwise.
 	Replaces string `json:"replaces,omitempty"`
+	// Wait says that it was assigned to wait for a mobile ID when the pool has none, and Waiting that it does.
+	Wait    bool `json:"wait,omitempty"`
+	Waiting bool `json:"waiting,omitempty"`
 	// ReplacedBy is the newest credential issued in this one's place, and ReplacedFor why.
 	ReplacedBy  string    `json:"replacedBy,omitempty"`
 	ReplacedFor EndReason `json:"replacedFor,omitempty"`
@@ -298,6 +301,12 @@ type Credential struct {
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 	Revision  int64     `json:"revision"`
+}
+
+// IsWaiting says whether the credential waits for a mobile ID to come free, and for nothing else.
+func (c Credential) IsWaiting() bool {
+	isRefused := c.Retry.For == StepIssue && c.Retry.Error != "" && c.Retry.Error != ReasonNoLicenceLeft
+	return c.Waiting && c.IsLive() && c.Reservation != ReservationHeld && !isRefused
 }
 
 // Deadline is when the invitation ends: at the earlier of its own deadline and the end of the visit; nil while there is

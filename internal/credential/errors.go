@@ -16,6 +16,7 @@ const (
 	CodeHolderBeingErased    Code = "holder_being_erased"
 	CodeRevisionMismatch     Code = "revision_mismatch"
 	CodeReplacementPending   Code = "replacement_pending"
+	CodeAlreadyAssigned      Code = "already_assigned"
 	CodeValidationFailed     Code = "validation_failed"
 	CodeProfileRequired      Code = "profile_required"
 	CodeIdempotencyKeyReused Code = "idempotency_key_reused"
@@ -37,8 +38,8 @@ type Error struct {
 	Code   Code
 	Detail string // one sentence, without personal data or secrets
 	Fields []FieldError
-	// CredentialID names the failed credential of CodeNoLicenceLeft and CodeEmailInUse, and the new one of
-	// CodeReplacementPending.
+	// CredentialID names the failed credential of CodeNoLicenceLeft and CodeEmailInUse, the new one of
+	// CodeReplacementPending, and the live one of CodeAlreadyAssigned.
 	CredentialID string
 	// RetryAfter in seconds, for CodeTooSoon and CodeTryLater.
 	RetryAfter int

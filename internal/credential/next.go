@@ -212,7 +212,7 @@ func Sync(c Credential, h Holder, now time.Time) (SyncState, string) {
 		if s.Kind == StepMail || s.Kind == StepLook || s.Kind == StepRecheck || s.Kind == StepNote || later {
 			continue
 		}
-		if c.Retry.For == s.Kind && c.Retry.Attempts > 0 {
+		if c.Retry.For == s.Kind && c.Retry.Error != "" {
 			if c.Retry.Attempts >= RefusalLimit {
 				return SyncFailed, c.Retry.Error
 			}

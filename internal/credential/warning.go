@@ -23,13 +23,14 @@ const (
 	WarnPictureMissing      WarningCode = "picture_missing"       // on a phone, and the holder has no picture
 	WarnPictureRefused      WarningCode = "picture_refused"       // the provider refuses the holder's picture
 	WarnAccountUnknown      WarningCode = "account_unknown"       // its account is no longer configured
+	WarnWaitingForLicence   WarningCode = "waiting_for_licence"   // the pool is empty; it gets the next ID, in its turn
 )
 
 // WarningCodes lists every warning.
 var WarningCodes = []WarningCode{
 	WarnMailNotSent, WarnMailInDoubt, WarnMailBounced, WarnProviderUnreachable, WarnProviderRefuses, WarnReleasePending,
 	WarnReservationInDoubt, WarnNotOnDeviceYet, WarnHolderChangeRefused, WarnExpiresSoon, WarnPictureMissing,
-	WarnPictureRefused, WarnAccountUnknown,
+	WarnPictureRefused, WarnAccountUnknown, WarnWaitingForLicence,
 }
 
 // Warning is one of them, since when it holds, and a code of ours that says more, empty for none.
@@ -162,6 +163,7 @@ func ofRow(c Credential, now time.Time) []Warning {
 	}
 	add(c.IsLive() && c.HolderRetry.Attempts > 0, WarnHolderChangeRefused, c.HolderRetry.since(c.UpdatedAt),
 		c.HolderRetry.Error)
+	add(c.IsWaiting(), WarnWaitingForLicence, c.CreatedAt, "")
 	for code, begins := range timed(c) {
 		add(!now.Before(begins), code, begins, "")
 	}

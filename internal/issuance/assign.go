@@ -11,7 +11,8 @@ import (
 )
 
 // Assign gives a holder a new credential and sends the invitation. The result's invitation is sent, or still pending
-// when the provider or the mail has to be tried again: the sweep goes on from there. Refusals: CodeHolderNotFound,
+// when the provider or the mail has to be tried again, or when it waits for a mobile ID: the sweep goes on from there.
+// Refusals: CodeAlreadyAssigned (IfNone), CodeHolderNotFound,
 // CodeHolderBeingErased, CodeValidationFailed (R1), CodeProfileNotFound, CodeProfileRequired (R2), CodeInvalidState
 // (retired profile, visit over), CodeNoLicenceLeft and CodeEmailInUse (both with the failed credential's id),
 // CodeIdempotencyKeyReused.
@@ -28,8 +29,38 @@ func (s *Service) Assign(ctx context.Context, cmd credential.Assign) (credential
 		if holder.Ended(ch.at()) {
 			return c, errVisitOver
 		}
-		return ch.create(s.newCredential(holder.ID, profile, ch.at()), cmd.Actor), nil
+		if cmd.IfNone {
+			if err := s.ifNone(ctx, ch, holder.ID, profile); err != nil {
+				return c, err
+			}
+		}
+		c = s.newCredential(holder.ID, profile, ch.at())
+		c.Wait = cmd.Wait
+		return ch.create(c, cmd.Actor), nil
 	})
+}
+
+// ifNone refuses an assignment when the holder has a live credential of the profile, and makes the change depend on its
+// getting none meanwhile.
+func (s *Service) ifNone(ctx context.Context, ch *change, holderID string, profile credential.Profile) error {
+	item, err := s.Store.WorkItem(ctx, holderID, profile.Account)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	ch.ifUntouched(holderID, profile.Account, item.Added)
+	rows, err := s.Store.Credentials(ctx, holderID)
+	if err != nil {
+		return err
+	}
+	for _, c := range rows {
+		if c.IsLive() && c.ProfileID == profile.ID {
+			return &credential.Error{
+				Code: credential.CodeAlreadyAssigned, CredentialID: c.ID,
+				Detail: "The holder has a live credential of this profile, and the request is for a holder without one.",
+			}
+		}
+	}
+	return nil
 }
 
 var errVisitOver = credential.Refuse(credential.CodeInvalidState, "The visit is over.")

@@ -272,6 +272,12 @@ func (ch *change) whileUnclaimed(c credential.Credential) {
 	)
 }
 
+// ifUntouched makes the change depend on a work item being as it was read, with its count of requests for work: no
+// other request has assigned anything to the holder there since.
+func (ch *change) ifUntouched(holderID, account string, added int64) {
+	ch.written.Touch = append(ch.written.Touch, credential.Touch{HolderID: holderID, Account: account, Added: &added})
+}
+
 // touchAccount asks for work for a holder at one account.
 func (ch *change) touchAccount(holderID, account string) {
 	ch.written.Touch = append(ch.written.Touch, credential.Touch{HolderID: holderID, Account: account})

@@ -103,6 +103,13 @@ func assignTo(holderID string) func(*stage, *issuance.Service) error {
 	}
 }
 
+func assignAndWait(s *stage, p *issuance.Service) error {
+	_, err := p.Assign(s.Ctx, credential.Assign{
+		Request: s.request("assign"), HolderID: "E-1", ProfileID: "hq", Wait: true,
+	})
+	return err
+}
+
 func endFor(reason credential.EndReason) func(*stage, *issuance.Service) error {
 	return func(s *stage, p *issuance.Service) error {
 		_, err := p.End(s.Ctx, credential.End{Request: s.request("end"), HolderID: "E-1", CredentialID: s.first.ID,
@@ -144,6 +151,12 @@ func commands() []operation {
 	}
 	all := []operation{
 		command("assign", nil, assignTo("E-1")),
+		command("assign if there is none", nil, func(s *stage, p *issuance.Service) error {
+			_, err := p.Assign(s.Ctx, credential.Assign{
+				Request: s.request("assign"), HolderID: "E-1", ProfileID: "hq", IfNone: true,
+			})
+			return err
+		}),
 		command("assign to a new holder", nil, func(s *stage, p *issuance.Service) error {
 			h := credential.Holder{
 				Kind:      credential.Cardholder,
@@ -211,6 +224,16 @@ func commands() []operation {
 			s.Assign("E-2")
 			s.heard()
 		}, assignTo("E-1")),
+		command("assign and wait, from an empty pool", func(s *stage) {
+			s.PutHolder("E-2")
+			s.Assign("E-2")
+			s.heard()
+		}, assignAndWait),
+		command("assign behind one that waits", func(s *stage) {
+			oneWaits(s)
+			s.freeOne()
+			s.PutHolder("E-3")
+		}, assignTo("E-3")),
 		command("replace, upgrade, from an empty pool", activated, replaceFor(credential.EndUpgrade)),
 		command("replace, stolen, from an empty pool", activated, replaceFor(credential.EndStolen)),
 	} {
@@ -229,6 +252,23 @@ func commands() []operation {
 			command("the visit is over when "+name, at, visitOver))
 	}
 	return all
+}
+
+// oneWaits has E-1 wait for the only mobile ID, which E-2 has.
+func oneWaits(s *stage) {
+	s.PutHolder("E-2")
+	s.second = s.Assign("E-2")
+	s.heard()
+	s.Advance(time.Second)
+	s.Must(assignAndWait(s, s.Service))
+	s.Advance(time.Second)
+}
+
+// freeOne has E-2 give back what it has.
+func (s *stage) freeOne() {
+	_, err := s.End(s.second, credential.EndDeleted)
+	s.Must(err)
+	s.heard()
 }
 
 // reports are what a provider reports by itself.
@@ -336,7 +376,17 @@ func duties() []operation {
 			s.Advance(sweepEvery)
 		}
 	}
+	served := duty("serve the one that waits", func(s *stage) {
+		oneWaits(s)
+		s.freeOne()
+	})
+	served.adjust = func(o *worldtest.Options) { o.Pools[part] = 1 }
 	return []operation{
+		served,
+		{name: "wake: the visit is over", prepare: func(s *stage) {
+			activated(s)
+			s.Must(visitOver(s, s.Service))
+		}, do: func(s *stage, p *issuance.Service) error { return p.Wake(s.Ctx, "E-1", account) }},
 		duty("look at the stock", func(s *stage) { s.Advance(6 * time.Minute) }),
 		duty("expire", func(s *stage) {
 			invited(s)

@@ -71,6 +71,15 @@ func TestARefusalThatComesTooLateFailsNothing(t *testing.T) {
 	weather.at("create user", func() { oversleep(w, other) }) // and takes the only mobile ID
 	c := w.Assign("E-1")
 	w.Expect(c, "invited", "")
+	expectWarning(w, c, credential.WarnProviderRefuses, false)
+	w.CheckCalm()
+
+	_, err := w.End(c, credential.EndDeleted)
+	w.Must(err)
+	w.Pass(time.Minute)
+	weather.at("invite", func() { oversleep(w, other) })
+	c = w.Assign("E-1")
+	w.Expect(c, "invited", "")
 	w.CheckCalm()
 }
 

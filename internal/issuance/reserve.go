@@ -25,6 +25,13 @@ func (r *run) issue(ctx context.Context, c credential.Credential) error {
 	if err != nil {
 		return err
 	}
+	leaves, err := r.leavesThePool(ctx, c)
+	if err != nil {
+		return err
+	}
+	if leaves {
+		return r.noLicence(ctx, c)
+	}
 	before, err := r.findUser(ctx)
 	switch {
 	case errors.Is(err, provider.ErrNotFound):
@@ -97,7 +104,7 @@ func (r *run) notReserved(ctx context.Context, c credential.Credential, err erro
 	}
 	switch {
 	case errors.Is(err, provider.ErrEmpty):
-		return r.fail(ctx, c, credential.ReasonNoLicenceLeft)
+		return r.noLicence(ctx, c)
 	case errors.Is(err, provider.ErrEmailInUse):
 		return r.fail(ctx, c, credential.ReasonEmailInUse)
 	case errors.Is(err, provider.ErrNotFound):
@@ -394,7 +401,7 @@ func withReservation(row credential.Credential, got credential.Reserved) credent
 	row.Strays = slices.DeleteFunc(slices.Concat(row.Strays, row.Aside), func(t credential.Reserved) bool {
 		return t.InvitationRef != "" && t.InvitationRef == got.InvitationRef
 	})
-	row.Aside = nil
+	row.Aside, row.Waiting = nil, false
 	row.Retry = credential.Retry{}
 	return row
 }

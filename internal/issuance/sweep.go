@@ -89,6 +89,13 @@ func (sw *sweep) run(ctx context.Context) error {
 	if _, err := sw.workDue(ctx, unit{accountAnswers: trouble == nil}); err != nil {
 		return err
 	}
+	if called, err := sw.serveQueue(ctx); err != nil {
+		return err
+	} else if called {
+		if _, err := sw.workDue(ctx, unit{accountAnswers: trouble == nil}); err != nil {
+			return err
+		}
+	}
 	return sw.lookAtStock(ctx)
 }
 
@@ -319,27 +326,34 @@ func (sw *sweep) lookAtStock(ctx context.Context) error {
 
 // refreshStock looks at the stock of one profile's part number unless that was done lately.
 func (sw *sweep) refreshStock(ctx context.Context, profile credential.Profile) error {
-	now := sw.Now()
 	known, err := sw.Store.Stock(ctx, sw.account, profile.PartNumber)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	if err == nil && now.Before(known.AsOf.Add(stockInterval)) {
+	if err == nil && sw.Now().Before(known.AsOf.Add(stockInterval)) {
 		return nil
 	}
+	_, err = sw.readStock(ctx, profile)
+	return err
+}
+
+// readStock asks the provider for the stock of a profile's part number and keeps it. available is 0 when the provider
+// does not say; an error is the store's.
+func (sw *sweep) readStock(ctx context.Context, profile credential.Profile) (available int, err error) {
+	now := sw.Now()
 	p, err := sw.Providers.Provider(ctx, sw.account)
 	if err != nil {
-		return nil // said when the feed was to be read
+		return 0, nil // said when the feed was to be read
 	}
 	stock, err := p.Stock(ctx, profile.PartNumber)
 	if err != nil {
 		sw.Log.WarnContext(ctx, "stock unknown", "account", sw.account, "profileId", profile.ID, "error", err)
-		return nil
+		return 0, nil
 	}
 	if stock.Available < profile.LowStock {
 		sw.Count(MetricLowStock)
 	}
-	return sw.Store.PutStock(ctx, credential.Stock{
+	return stock.Available, sw.Store.PutStock(ctx, credential.Stock{
 		Account: sw.account, PartNumber: profile.PartNumber, Available: stock.Available, AsOf: now,
 	})
 }

@@ -78,6 +78,9 @@ func (r *run) noteTrouble(ctx context.Context, c credential.Credential, step cre
 // postpone makes one step of a row wait after a refusal.
 func (r *run) postpone(ctx context.Context, c credential.Credential, step credential.StepKind, code string) error {
 	return r.edit(ctx, c, func(c *credential.Credential) bool {
+		if step == credential.StepIssue && c.Reservation == credential.ReservationHeld {
+			return false // it comes too late: another process has reserved meanwhile
+		}
 		c.Retry = credential.Postpone(c.Retry, step, r.holder, code, r.Now())
 		if c.Retry.Attempts == credential.RefusalLimit {
 			r.reportStuck(ctx, c.ID, step, code)

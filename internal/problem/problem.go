@@ -46,6 +46,7 @@ var meanings = map[credential.Code]meaning{
 	credential.CodeEmailInUse:           {409, "The e-mail belongs to another user at the provider", 0},
 	credential.CodeHolderBeingErased:    {409, "The holder is being erased", 0},
 	credential.CodeReplacementPending:   {409, "The credential is being replaced for another reason", 0},
+	credential.CodeAlreadyAssigned:      {409, "The holder has a live credential of this profile", 0},
 	credential.CodeRevisionMismatch:     {409, "The resource has another revision", 0},
 	CodeTooLarge:                        {413, "The body is too large", 0},
 	CodeUnsupportedMediaType:            {415, "The content type is not supported", 0},

@@ -41,6 +41,8 @@ func (a assign) assign(ctx context.Context, c *call) (answer, error) {
 	r.PayloadHash = hash
 	cmd := credential.Assign{Request: r, HolderID: c.holderID}
 	body.text("profileId", &cmd.ProfileID, isID)
+	body.flag("ifNone", &cmd.IfNone)
+	body.flag("wait", &cmd.Wait)
 	if body.get("holder") != nil {
 		h := body.object("holder").holder()
 		h.ID = c.holderID

@@ -258,6 +258,8 @@ func badAssignments(_ *testing.T, path string) []badRequest {
 			"/profileId wrong_type"},
 		{"holder as text", request{method: "POST", path: credentialsPath, body: m{"holder": "E-1"}}, invalid,
 			"/holder wrong_type"},
+		{"switches as texts", request{method: "POST", path: credentialsPath, body: `{"ifNone":"yes","wait":1}`}, invalid,
+			"/ifNone wrong_type, /wait wrong_type"},
 		{"bad holder", request{method: "POST", path: credentialsPath, body: m{"holder": m{"kind": "visitor", "email": "x",
 			"Email": ""}}}, invalid,
 			"/holder/email invalid_format, /holder/validUntil required, /holder/Email unknown_field"},

@@ -197,6 +197,16 @@ func (o *object) integer(name string, into *int, from, to int) {
 	}
 }
 
+func (o *object) flag(name string, into *bool) {
+	value := o.get(name)
+	b, ok := value.(bool)
+	if value != nil && !ok {
+		o.noteField(name, "wrong_type", "Must be true or false.")
+		return
+	}
+	*into = b
+}
+
 // moment reads an RFC 3339 time, nil when it is absent. It allows the years that every system involved can write.
 func (o *object) moment(name string) *time.Time {
 	value := o.get(name)

@@ -35,6 +35,10 @@ func (w *World) CheckCalm(untold ...func(credential.Credential) bool) {
 	rows := w.Rows()
 	for _, c := range rows {
 		l.checkRest(c)
+		if c.IsWaiting() {
+			l.checkWaiting(c)
+			continue
+		}
 		l.checkMails(c)
 		if c.IsLive() {
 			excused := slices.ContainsFunc(untold, func(f func(credential.Credential) bool) bool { return f(c) })
@@ -108,8 +112,26 @@ func (l *calm) checkRest(c credential.Credential) {
 		}
 	}
 	inDoubt := c.Reservation == credential.ReservationInDoubt || c.Doubt != nil
-	if len(c.Strays)+len(c.Aside) > 0 || inDoubt || !c.IsLive() && c.Reservation == credential.ReservationHeld {
+	aside := len(c.Aside)
+	if c.IsWaiting() { // until another is obtained
+		aside = 0
+	}
+	if len(c.Strays)+aside > 0 || inDoubt || !c.IsLive() && c.Reservation == credential.ReservationHeld {
 		l.Errorf("%s (%s): %s, strays %v, aside %v", c.ID, c.State(), c.Reservation, c.Strays, c.Aside)
+	}
+}
+
+// checkWaiting: a credential waits only while the pool has nothing, and what it has put aside is still there.
+func (l *calm) checkWaiting(c credential.Credential) {
+	l.Helper()
+	for _, p := range l.accounts[c.Account].sim.State().PartNumbers {
+		if p.PartNumber == c.PartNumber && len(p.Available) > 0 {
+			l.Errorf("%s waits, and there is %v", c.ID, p.Available)
+		}
+	}
+	for _, t := range c.Aside {
+		l.explained[name(c.Account, "credential", t.CredentialRef)] = true
+		l.explained[name(c.Account, "invitation", t.InvitationRef)] = true
 	}
 }
 

@@ -131,18 +131,27 @@ func (t *transaction) touch(touch credential.Touch, c credential.Change) {
 	if touch.Wake {
 		update = "SET #dueAt = :at, #account = :account, #holderId = :holder, #wake = :at ADD #added :one"
 	}
-	condition := ""
-	if touch.Unclaimed {
-		condition = "attribute_not_exists(#claim) OR #claim.#until <= :at"
+	values := item{
+		":at": moment(c.At), ":account": text(touch.Account), ":holder": text(touch.HolderID), ":one": number(1),
 	}
+	var conditions []string
+	if touch.Unclaimed {
+		conditions = append(conditions, "(attribute_not_exists(#claim) OR #claim.#until <= :at)")
+	}
+	switch {
+	case touch.Added == nil:
+	case *touch.Added == 0:
+		conditions = append(conditions, "attribute_not_exists(#added)")
+	default:
+		conditions = append(conditions, "#added = :read")
+		values[":read"] = number(*touch.Added)
+	}
+	condition := strings.Join(conditions, " AND ")
 	key := workKey(touch.HolderID, touch.Account)
 	t.add(key, types.TransactWriteItem{Update: &types.Update{
 		TableName: &t.table, Key: key.item(),
 		UpdateExpression: &update, ConditionExpression: optional(condition),
-		ExpressionAttributeNames: names(update, condition),
-		ExpressionAttributeValues: item{
-			":at": moment(c.At), ":account": text(touch.Account), ":holder": text(touch.HolderID), ":one": number(1),
-		},
+		ExpressionAttributeNames: names(update, condition), ExpressionAttributeValues: values,
 	}})
 }
 

@@ -185,7 +185,7 @@ func actions(c credential.Change) []action {
 	for _, t := range c.Touches() {
 		add(action{workKey(t.HolderID, t.Account), func(old any) bool {
 			o, _ := old.(credential.WorkItem)
-			return !t.Unclaimed || !o.Claim.Active(cut(c.At))
+			return (!t.Unclaimed || !o.Claim.Active(cut(c.At))) && (t.Added == nil || *t.Added == o.Added)
 		}, func(old any) any {
 			o, _ := old.(credential.WorkItem)
 			at := cut(c.At)

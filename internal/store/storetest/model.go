@@ -181,9 +181,15 @@ func (m *machine) commit(t *rapid.T) {
 				Payload: fmt.Sprint(c.At), ExpiresAt: now(t)}
 		},
 		func() {
-			c.Touch = append(c.Touch, credential.Touch{HolderID: pick(t, holderIDs, "holder"),
+			touch := credential.Touch{HolderID: pick(t, holderIDs, "holder"),
 				Account:   pick(t, accounts, "account"),
-				Unclaimed: rapid.Bool().Draw(t, "unclaimed"), Wake: rapid.Bool().Draw(t, "wake")})
+				Unclaimed: rapid.Bool().Draw(t, "unclaimed"), Wake: rapid.Bool().Draw(t, "wake")}
+			if rapid.Bool().Draw(t, "as read") {
+				item, _ := m.model.WorkItem(ctx, touch.HolderID, touch.Account)
+				added := item.Added + int64(rapid.IntRange(0, 4).Draw(t, "added since")/4)
+				touch.Added = &added
+			}
+			c.Touch = append(c.Touch, touch)
 		},
 	}
 	for range rapid.IntRange(0, 4).Draw(t, "parts") {
