@@ -87,3 +87,24 @@ func TestNoInvitationOutlivesTheVisit(t *testing.T) {
 		t.Errorf("deadline %v, the invitation's own is %v", at, c.Invitation.ExpiresAt)
 	}
 }
+
+func TestWhatDirectoryMakesDueIsDoneWithoutASweep(t *testing.T) {
+	w := newWorld(t)
+	c := w.Activated("V-1", "phone-a")
+	w.Pass(time.Minute)
+	ended := w.Now().Add(-time.Minute)
+	w.PutHolder("V-1", func(h *credential.Holder) { h.Kind, h.ValidUntil = credential.Visitor, &ended })
+	item, err := w.Store.WorkItem(w.Ctx, "V-1", account)
+	w.Must(err)
+	if item.Wake == nil {
+		t.Fatal("the function cleanup is not asked to come")
+	}
+	w.Must(w.Service.Wake(w.Ctx, "V-1", account))
+	w.Expect(c, "expired", credential.ReasonVisitEnded)
+	if badges := w.Sim.Phone("phone-a").Badges; len(badges) != 0 {
+		t.Errorf("on the phone: %+v", badges)
+	}
+	if item, err = w.Store.WorkItem(w.Ctx, "V-1", account); err != nil || item.Wake != nil {
+		t.Errorf("%+v, %v", item, err)
+	}
+}

@@ -171,6 +171,26 @@ func TestAnAnswerThatComesTooLateIsReleased(t *testing.T) {
 	w.CheckCalm()
 }
 
+func TestAnErasureRemovesTheUserThatALateRequestMade(t *testing.T) {
+	w, weather, other := newInterludes(t)
+	w.PutHolder("E-1")
+	weather.at("create user", func() {
+		w.Advance(61 * time.Second)
+		// No search finds the user any more by what is known of the holder.
+		w.PutHolder("E-1", withEmail("second@example.com"))
+		w.PutHolder("E-1", withEmail("third@example.com"))
+		w.Must(other.Erase(w.Ctx, "E-1", w.Portal))
+	})
+	w.Assign("E-1")
+	for range 20 {
+		w.Pass(time.Minute)
+	}
+	if users := w.Sim.State().Users; len(users) != 0 {
+		t.Errorf("users at the provider: %+v", users)
+	}
+	w.CheckCalm()
+}
+
 func TestAMobileIDThatAStrangerGetsWhileTheAnswerIsUnderWay(t *testing.T) {
 	w, weather, other := newInterludes(t)
 	w.PutHolder("E-1")
@@ -189,6 +209,17 @@ func TestAMobileIDThatAStrangerGetsWhileTheAnswerIsUnderWay(t *testing.T) {
 	w.Expect(c, "reassigned", credential.ReasonGivenToAnother)
 	w.Pass(time.Minute)
 	w.CheckCalm()
+}
+
+func TestAMobileIDThatAnotherHolderIsSeenWithIsLost(t *testing.T) {
+	w := newWorld(t, func(o *worldtest.Options) { o.Deaf = true })
+	c, other := w.Invited("E-1"), w.Invited("E-2")
+	w.Must(w.Reassign(account, c.Mobile.ID, "E-2")) // by the provider's administrator: no doubt of ours explains it
+	// The report names no mobile ID: only reading the user shows which it has.
+	w.Must(w.Service.Refresh(w.Ctx, provider.UserFacts{Account: account, UserID: other.UserID, Facts: []provider.Fact{
+		{What: provider.AboutCredential, Status: provider.FactReserved, Ref: "new", At: w.Now()}}}))
+	w.Expect(c, "reassigned", credential.ReasonGivenToAnother)
+	w.Expect(other, "invited", "")
 }
 
 func TestAMobileIDThatAStrangerIsSeenWithIsLost(t *testing.T) {
