@@ -141,9 +141,12 @@ type Change struct {
 	At time.Time
 
 	Profile *Profile // versioned
-	Holder  *Holder  // versioned
-	// HolderAt makes the change conditional on a holder that exists and is not being erased, without changing it.
-	HolderAt string
+	Holder  *Holder  // versioned; the stored one must also have its Assigned
+	// HolderAt makes the change conditional on a holder that exists and is not being erased, and raises its Assigned:
+	// the change assigns a credential to it. HolderRevision, where it is not zero, is the revision it must have. Both
+	// say nothing more where the change also stores that holder.
+	HolderAt       string
+	HolderRevision int64
 	// EraseHolder removes the holder item of that id, its picture with it; the holder must be Erasing.
 	EraseHolder string
 	Picture     *Picture // stored; never conditional, the holder's revision is

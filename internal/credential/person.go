@@ -28,6 +28,9 @@ type Holder struct {
 	CreatedAt   time.Time  `json:"createdAt"`
 	UpdatedAt   time.Time  `json:"updatedAt"`
 	Revision    int64      `json:"revision"`
+	// Assigned counts the credentials that the holder was assigned. An assignment raises it and leaves the revision, so
+	// that a change of the holder which was decided without seeing the new credential conflicts.
+	Assigned int64 `json:"assigned,omitempty"`
 }
 
 // Ended says whether the visit is over (R11); never for a cardholder.

@@ -76,7 +76,7 @@ func (s *Service) assignee(ctx context.Context, cmd credential.Assign, ch *chang
 		return holder, errBeingErased
 	}
 	pointer := ""
-	ch.onHolder(cmd.HolderID)
+	ch.onHolder(holder)
 	if cmd.Holder != nil {
 		pointer = "/holder"
 		described, changed := describedAs(holder, *cmd.Holder, cmd.HolderID)

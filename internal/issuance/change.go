@@ -53,12 +53,15 @@ func (ch *change) holder(h credential.Holder) credential.Holder {
 	}
 	h.UpdatedAt = ch.written.At
 	h.Revision++
-	ch.written.Holder, ch.written.HolderAt = &h, ""
+	ch.written.Holder, ch.written.HolderAt, ch.written.HolderRevision = &h, "", 0
 	return h
 }
 
-// onHolder makes the change depend on a holder that exists and is not being erased.
-func (ch *change) onHolder(holderID string) { ch.written.HolderAt = holderID }
+// onHolder makes the change, which assigns a credential, depend on the holder as it was read. A change of the holder
+// that was decided before it conflicts.
+func (ch *change) onHolder(h credential.Holder) {
+	ch.written.HolderAt, ch.written.HolderRevision = h.ID, h.Revision
+}
 
 // picture stores the picture of a holder that is stored in the same change.
 func (ch *change) picture(p credential.Picture) { ch.written.Picture = &p }

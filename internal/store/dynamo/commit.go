@@ -55,19 +55,12 @@ func (t *transaction) build(c credential.Change) {
 		t.putVersion(profileKey(p.ID), p, p.Revision, nil)
 	}
 	if h := c.Holder; h != nil {
-		t.putVersion(holderKey(h.ID), h, h.Revision, nil)
+		t.putHolder(h)
 	}
 	// If the change also stores the holder, that put is on the condition of the revision that was read, which is
 	// stricter.
 	if c.HolderAt != "" && (c.Holder == nil || c.Holder.ID != c.HolderAt) {
-		key := holderKey(c.HolderAt)
-		t.add(key, types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
-			TableName: &t.table, Key: key.item(),
-			ConditionExpression: aws.String(
-				"attribute_exists(#pk) AND (attribute_not_exists(#erasing) OR #erasing = :false)"),
-			ExpressionAttributeNames:  names("#pk #erasing"),
-			ExpressionAttributeValues: item{":false": &types.AttributeValueMemberBOOL{}},
-		}})
+		t.assignTo(c.HolderAt, c.HolderRevision)
 	}
 	if c.EraseHolder != "" {
 		t.remove(holderKey(c.EraseHolder), "#erasing = :true",
@@ -162,6 +155,34 @@ func (t *transaction) putVersion(key pair, v any, revision int64, more item) {
 		return
 	}
 	t.put(key, v, more, "#revision = :read", item{":read": number(revision - 1)})
+}
+
+// putHolder stores a holder like any versioned item, unless a credential was assigned to it since it was read.
+func (t *transaction) putHolder(h *credential.Holder) {
+	if h.Revision == 1 {
+		t.putVersion(holderKey(h.ID), h, h.Revision, nil)
+		return
+	}
+	t.put(holderKey(h.ID), h, nil,
+		"#revision = :read AND (attribute_not_exists(#assigned) OR #assigned = :assigned)",
+		item{":read": number(h.Revision - 1), ":assigned": number(h.Assigned)})
+}
+
+// assignTo counts an assignment at a holder that has a revision; 0 stands for any.
+func (t *transaction) assignTo(holderID string, revision int64) {
+	const update = "ADD #assigned :one"
+	condition := "attribute_exists(#pk) AND (attribute_not_exists(#erasing) OR #erasing = :false)"
+	values := item{":false": &types.AttributeValueMemberBOOL{}, ":one": number(1)}
+	if revision != 0 {
+		condition += " AND #revision = :revision"
+		values[":revision"] = number(revision)
+	}
+	key := holderKey(holderID)
+	t.add(key, types.TransactWriteItem{Update: &types.Update{
+		TableName: &t.table, Key: key.item(),
+		UpdateExpression: aws.String(update), ConditionExpression: &condition,
+		ExpressionAttributeNames: names(update, condition), ExpressionAttributeValues: values,
+	}})
 }
 
 // putOwner stores an owner like any versioned item; where that is asked for, also over a sighting that came since.

@@ -118,13 +118,20 @@ func actions(c credential.Change) []action {
 		add(put(key(kindProfile, p.ID), *p, before(p.Revision)))
 	}
 	if h := c.Holder; h != nil {
-		add(put(key(kindHolder, h.ID), *h, before(h.Revision)))
+		add(put(key(kindHolder, h.ID), *h, func(old any) bool {
+			read, there := old.(credential.Holder)
+			return before(h.Revision)(old) && (!there || read.Assigned == h.Assigned)
+		}))
 	}
 	if c.HolderAt != "" && (c.Holder == nil || c.Holder.ID != c.HolderAt) {
 		add(action{key(kindHolder, c.HolderAt), func(old any) bool {
 			h, ok := old.(credential.Holder)
-			return ok && !h.Erasing
-		}, func(old any) any { return old }})
+			return ok && !h.Erasing && (c.HolderRevision == 0 || c.HolderRevision == h.Revision)
+		}, func(old any) any {
+			h := old.(credential.Holder)
+			h.Assigned++
+			return h
+		}})
 	}
 	if c.EraseHolder != "" {
 		add(remove(key(kindHolder, c.EraseHolder), func(old any) bool {

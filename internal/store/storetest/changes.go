@@ -125,6 +125,19 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 		_, err = s.Picture(t.Context(), "h1")
 		wantError(t, err, store.ErrNotFound)
 	}
+	assigned := func(want int64) func(*testing.T, Store) {
+		return func(t *testing.T, s Store) {
+			h := read[credential.Holder](t)(s.Holder(t.Context(), "h1"))
+			if h.Assigned != want || h.Revision != 1 {
+				t.Errorf("holder %+v, want assigned %d in revision 1", h, want)
+			}
+		}
+	}
+	assignedHolder := func(revision, assigned int64) *credential.Holder {
+		h := holder("h1", revision)
+		h.Assigned = assigned
+		return h
+	}
 	added := func(want int64) func(*testing.T, Store) {
 		return func(t *testing.T, s Store) {
 			w := read[credential.WorkItem](t)(s.WorkItem(t.Context(), "h1", "acme"))
@@ -144,7 +157,19 @@ func testChanges(t *testing.T, open func(*testing.T) Store) {
 
 	tests = append(tests, []test{
 		{name: "empty change"},
-		{name: "at a holder", before: []change{exists}, change: change{HolderAt: "h1"}},
+		{name: "at a holder", before: []change{exists}, change: change{HolderAt: "h1"}, check: assigned(1)},
+		{name: "at a holder of a revision", before: []change{exists}, change: change{HolderAt: "h1", HolderRevision: 1},
+			check: assigned(1)},
+		{name: "at a holder of another revision", before: []change{exists},
+			change: change{HolderAt: "h1", HolderRevision: 2}, want: store.ErrConflict},
+		{name: "at a holder again", before: []change{exists, {HolderAt: "h1"}},
+			change: change{HolderAt: "h1", HolderRevision: 1}, check: assigned(2)},
+		{name: "a holder read before an assignment", before: []change{exists, {HolderAt: "h1"}},
+			change: change{Holder: holder("h1", 2)}, want: store.ErrConflict},
+		{name: "a holder read after an assignment", before: []change{exists, {HolderAt: "h1"}},
+			change: change{Holder: assignedHolder(2, 1)}},
+		{name: "a holder read between two assignments", before: []change{exists, {HolderAt: "h1"}, {HolderAt: "h1"}},
+			change: change{Holder: assignedHolder(2, 1)}, want: store.ErrConflict},
 		{name: "at no holder", change: change{HolderAt: "h1"}, want: store.ErrConflict},
 		{name: "at a holder being erased", before: []change{leaving}, change: change{HolderAt: "h1"},
 			want: store.ErrConflict},

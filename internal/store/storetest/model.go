@@ -123,9 +123,18 @@ func (m *machine) commit(t *rapid.T) {
 			h := *holder(pick(t, holderIDs, "holder"), 0)
 			old, _ := m.model.Holder(ctx, h.ID)
 			h.Revision, h.Erasing, h.ValidUntil = next(t, old.Revision), rapid.Bool().Draw(t, "erasing"), moment(t)
+			if old.Revision != 0 && rapid.IntRange(0, 4).Draw(t, "read before an assignment") > 0 {
+				h.Assigned = old.Assigned
+			}
 			c.Holder = &h
 		},
-		func() { c.HolderAt = pick(t, holderIDs, "holder at") },
+		func() {
+			c.HolderAt = pick(t, holderIDs, "holder at")
+			if rapid.Bool().Draw(t, "as read") {
+				old, _ := m.model.Holder(ctx, c.HolderAt)
+				c.HolderRevision = next(t, old.Revision) - 1
+			}
+		},
 		func() { c.EraseHolder = pick(t, holderIDs, "erase") },
 		func() { c.Picture = picture(pick(t, holderIDs, "picture"), fmt.Sprint(now(t))) },
 		func() { c.DropPicture = pick(t, holderIDs, "drop picture") },
