@@ -9,17 +9,31 @@ type Request struct {
 	PayloadHash string
 }
 
-// PutProfile creates or replaces a profile. IfRevision is zero without an If-Match.
+// PutProfile creates or replaces a profile. IfRevision is zero without an If-Match; IfNew says that it creates only
+// (If-None-Match: *).
 type PutProfile struct {
 	Request
 	Profile    Profile
 	IfRevision int64
+	IfNew      bool
 }
 
-// PutHolder creates or replaces a holder. Only the fields the portal describes are read.
+// PutHolder creates or replaces a holder. Only the fields the portal describes are read. IfRevision and IfNew are as in
+// PutProfile.
 type PutHolder struct {
 	Request
 	Holder     Holder
+	IfRevision int64
+	IfNew      bool
+}
+
+// PatchHolder changes parts of a holder that exists. Patch says how: it gets the holder as it is stored and returns it
+// as the portal describes it now, or a refusal. It is called again when another request was faster, so it must not
+// remember anything. IfRevision is zero without an If-Match.
+type PatchHolder struct {
+	Request
+	HolderID   string
+	Patch      func(stored Holder) (Holder, error)
 	IfRevision int64
 }
 

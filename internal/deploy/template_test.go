@@ -71,6 +71,7 @@ var routes = map[string]string{
 	"GET /v1/profiles":                                                   "LookupFunction credentials:read",
 	"GET /v1/profiles/{profileId}":                                       "LookupFunction credentials:read",
 	"PUT /v1/holders/{holderId}":                                         "DirectoryFunction credentials:write",
+	"PATCH /v1/holders/{holderId}":                                       "DirectoryFunction credentials:write",
 	"GET /v1/holders/{holderId}":                                         "LookupFunction credentials:read",
 	"DELETE /v1/holders/{holderId}":                                      "RevokeFunction credentials:write",
 	"PUT /v1/holders/{holderId}/picture":                                 "DirectoryFunction credentials:write",

@@ -3,6 +3,7 @@ package issuance
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
@@ -12,12 +13,14 @@ import (
 var (
 	errRevisionMismatch = credential.Refuse(credential.CodeRevisionMismatch,
 		"It has been changed since the revision in If-Match.")
+	errExists = credential.Refuse(credential.CodeRevisionMismatch,
+		"It exists already, and If-None-Match: * asks to create it.")
 	errBeingErased = credential.Refuse(credential.CodeHolderBeingErased, "The holder is being erased.")
 	errNoHolder    = credential.Refuse(credential.CodeHolderNotFound, "There is no holder with this id.")
 )
 
 // PutProfile creates or replaces a profile; putting a retired one brings it back. Refusals: CodeImmutable when account
-// or part number would change, CodePartNumberInUse, CodeRevisionMismatch.
+// or part number would change, CodePartNumberInUse, CodeRevisionMismatch (also for what exists when it should be new).
 func (s *Service) PutProfile(
 	ctx context.Context, cmd credential.PutProfile,
 ) (p credential.Profile, created bool, err error) {
@@ -27,8 +30,8 @@ func (s *Service) PutProfile(
 		if err != nil && !created {
 			return err
 		}
-		if cmd.IfRevision != 0 && cmd.IfRevision != known.Revision {
-			return errRevisionMismatch
+		if err := atRevision(known.Revision, cmd.IfRevision, cmd.IfNew); err != nil {
+			return err
 		}
 		p = cmd.Profile
 		p.CreatedAt, p.Revision = known.CreatedAt, known.Revision
@@ -128,25 +131,90 @@ func describedAs(known, described credential.Holder, holderID string) (h credent
 
 func isSameMoment(a, b *time.Time) bool { return a == b || a != nil && b != nil && a.Equal(*b) }
 
+// atRevision refuses a stored revision, 0 for nothing, that is not the one a request asks for.
+func atRevision(stored, ifRevision int64, ifNew bool) error {
+	switch {
+	case ifNew && stored != 0:
+		return errExists
+	case ifRevision != 0 && ifRevision != stored:
+		return errRevisionMismatch
+	}
+	return nil
+}
+
 // PutHolder creates or replaces a holder. The change reaches live credentials and the provider by way of the function
-// cleanup, which is woken; a visit moved into the past ends here at once (R11). Refusals: CodeHolderBeingErased, CodeRevisionMismatch.
+// cleanup, which is woken; a visit moved into the past ends here at once (R11). Refusals: CodeHolderBeingErased,
+// CodeRevisionMismatch (also for a holder that exists when it should be new), CodeValidationFailed for what is missing
+// while credentials are live (R1).
 func (s *Service) PutHolder(
 	ctx context.Context, cmd credential.PutHolder,
 ) (h credential.Holder, created bool, err error) {
-	err = s.changeHolder(ctx, cmd.Holder.ID, func(known credential.Holder, ch *change) (changed bool, err error) {
+	h, err = s.describe(ctx, cmd.Holder.ID, cmd.Actor, func(known credential.Holder) (credential.Holder, error) {
 		created = known.Revision == 0
-		if cmd.IfRevision != 0 && cmd.IfRevision != known.Revision {
-			return false, errRevisionMismatch
+		return cmd.Holder, atRevision(known.Revision, cmd.IfRevision, cmd.IfNew)
+	})
+	return h, created, err
+}
+
+// PatchHolder changes parts of a holder, with what PutHolder says of the result. Refusals: those of PutHolder and of
+// the patch, and CodeHolderNotFound.
+func (s *Service) PatchHolder(ctx context.Context, cmd credential.PatchHolder) (credential.Holder, error) {
+	return s.describe(ctx, cmd.HolderID, cmd.Actor, func(known credential.Holder) (credential.Holder, error) {
+		if known.Revision == 0 {
+			return known, errNoHolder
 		}
-		if h, changed = describedAs(known, cmd.Holder, cmd.Holder.ID); changed {
+		if err := atRevision(known.Revision, cmd.IfRevision, false); err != nil {
+			return known, err
+		}
+		return cmd.Patch(known)
+	})
+}
+
+// describe stores a holder as the portal describes it now; how says that of the holder as it is stored, which has
+// revision 0 when it is new.
+func (s *Service) describe(
+	ctx context.Context, holderID string, actor credential.Actor,
+	how func(known credential.Holder) (credential.Holder, error),
+) (h credential.Holder, err error) {
+	err = s.changeHolder(ctx, holderID, func(known credential.Holder, ch *change) (changed bool, err error) {
+		described, err := how(known)
+		if err != nil {
+			return false, err
+		}
+		h, changed = describedAs(known, described, holderID)
+		if err := s.completeWhileLive(ctx, h); err != nil {
+			return false, err
+		}
+		if changed {
 			h = ch.holder(h)
 		}
 		return changed, nil
 	})
 	if err == nil && h.Ended(s.Now()) {
-		err = s.endVisit(ctx, h, cmd.Actor)
+		err = s.endVisit(ctx, h, actor)
 	}
-	return h, created, err
+	return h, err
+}
+
+// completeWhileLive refuses a holder that lacks what its live credentials need (R1). The credentials are read after the
+// holder was: an assignment that comes between the two makes the change of the holder conflict.
+func (s *Service) completeWhileLive(ctx context.Context, h credential.Holder) error {
+	missing := h.Missing()
+	if missing == nil {
+		return nil
+	}
+	rows, err := s.Store.Credentials(ctx, h.ID)
+	if err != nil || !slices.ContainsFunc(rows, credential.Credential.IsLive) {
+		return err
+	}
+	var fields []credential.FieldError
+	for _, name := range missing {
+		fields = append(fields, credential.FieldError{
+			Pointer: "/" + name, Code: "required",
+			Detail: "The holder has live credentials, which need first name, last name and e-mail.",
+		})
+	}
+	return credential.Invalid(fields...)
 }
 
 // endVisit ends every live credential of a visitor whose time is over.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"maps"
 	"mime"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,14 +75,38 @@ func (c *call) json(emptyAllowed bool) (*object, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	o := &object{fields: map[string]any{}, asked: map[string]bool{}, wrong: new([]credential.FieldError)}
 	if len(data) == 0 && emptyAllowed {
-		return o, "", nil
+		return &object{fields: map[string]any{}, asked: map[string]bool{}, wrong: new([]credential.FieldError)}, "", nil
 	}
 	if media, ok := c.contentType(); !ok || media != "" && media != "application/json" {
 		return nil, "", credential.Refuse(problem.CodeUnsupportedMediaType,
 			"The body has to be application/json in UTF-8.")
 	}
+	return parse(data)
+}
+
+// mergePatch is the media type of a JSON merge patch (RFC 7396).
+const mergePatch = "application/merge-patch+json"
+
+// patch reads the body as a JSON merge patch of an object, with the errors of json. The media type has to be named,
+// because it alone says what the body of a PATCH means; a refusal names it in Accept-Patch (RFC 5789).
+func (c *call) patch() (*object, error) {
+	data, err := c.body(maxJSON)
+	if err != nil {
+		return nil, err
+	}
+	if media, ok := c.contentType(); !ok || media != mergePatch {
+		c.refusal = map[string]string{"Accept-Patch": mergePatch}
+		return nil, credential.Refuse(problem.CodeUnsupportedMediaType,
+			"The body of a PATCH has to be "+mergePatch+" in UTF-8.")
+	}
+	o, _, err := parse(data)
+	return o, err
+}
+
+// parse reads data as one JSON object, and returns it with the hash that json returns.
+func parse(data []byte) (*object, string, error) {
+	o := &object{fields: map[string]any{}, asked: map[string]bool{}, wrong: new([]credential.FieldError)}
 	if !utf8.Valid(data) || !json.Valid(data) {
 		return nil, "", credential.Refuse(problem.CodeMalformedJSON, "")
 	}
@@ -140,6 +165,18 @@ func (o *object) note(pointer, code, detail string) {
 }
 
 func (o *object) noteField(name, code, detail string) { o.note(o.at+"/"+escape(name), code, detail) }
+
+// again returns an object with the same fields, none of them read yet, and with what was wrong in it before.
+func (o *object) again() *object {
+	wrong := slices.Clone(*o.wrong)
+	return &object{at: o.at, fields: o.fields, asked: map[string]bool{}, wrong: &wrong}
+}
+
+// has says whether a field is there, be it null. It does not count as read by that.
+func (o *object) has(name string) bool {
+	_, there := o.fields[name]
+	return there
+}
 
 // get returns a field's value, nil when it is absent or null.
 func (o *object) get(name string) any {
@@ -261,6 +298,9 @@ func invalid(wrong ...[]credential.FieldError) error {
 	return nil
 }
 
+// etagPattern is what our ETags look like; the API's document has the same.
+var etagPattern = regexp.MustCompile(`^"([1-9][0-9]{0,18})"$`)
+
 // ifMatch reads the revision that an If-Match names, 0 when there is none. It has to be one of our ETags, not a list
 // and not *.
 func (c *call) ifMatch() (int64, []credential.FieldError) {
@@ -268,15 +308,24 @@ func (c *call) ifMatch() (int64, []credential.FieldError) {
 	if !ok {
 		return 0, nil
 	}
-	digits, quoted := strings.CutPrefix(header, `"`)
-	digits, closed := strings.CutSuffix(digits, `"`)
-	revision, err := strconv.ParseInt(digits, 10, 64)
-	if !quoted || !closed || err != nil || revision < 1 || digits[0] == '+' {
+	digits := etagPattern.FindStringSubmatch(header)
+	if digits == nil {
 		return 0,
 			[]credential.FieldError{{Code: "invalid_format",
 				Detail: `Header If-Match: one ETag as an answer gave it, such as "3".`}}
 	}
+	revision, _ := strconv.ParseInt(digits[1], 10, 64) // the greatest number for what is greater: no revision is that
 	return revision, nil
+}
+
+// ifNoneMatch says whether the call is to create only, which is all that an If-None-Match can ask of a PUT.
+func (c *call) ifNoneMatch() (bool, []credential.FieldError) {
+	header, ok := c.header("If-None-Match")
+	if ok && header != "*" {
+		return false, []credential.FieldError{{Code: "invalid_format",
+			Detail: "Header If-None-Match: only *, which asks to create and not to replace."}}
+	}
+	return ok, nil
 }
 
 func etag(revision int64) map[string]string {

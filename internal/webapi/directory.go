@@ -19,6 +19,7 @@ type Directory interface {
 	PutProfile(context.Context, credential.PutProfile) (p credential.Profile, created bool, err error)
 	RetireProfile(ctx context.Context, profileID string, r credential.Request) error
 	PutHolder(context.Context, credential.PutHolder) (h credential.Holder, created bool, err error)
+	PatchHolder(context.Context, credential.PatchHolder) (credential.Holder, error)
 	PutPicture(ctx context.Context, holderID string, p credential.Picture, r credential.Request) error
 	RemovePicture(ctx context.Context, holderID string, r credential.Request) error
 }
@@ -42,6 +43,7 @@ func NewDirectory(
 		"PUT /v1/profiles/{profileId}":          d.putProfile,
 		"DELETE /v1/profiles/{profileId}":       d.retireProfile,
 		"PUT /v1/holders/{holderId}":            d.putHolder,
+		"PATCH /v1/holders/{holderId}":          d.patchHolder,
 		"PUT /v1/holders/{holderId}/picture":    d.putPicture,
 		"DELETE /v1/holders/{holderId}/picture": d.removePicture,
 	})
@@ -68,10 +70,13 @@ func (d directory) putProfile(ctx context.Context, c *call) (answer, error) {
 	}
 	p := body.profile(d.accounts)
 	p.ID = c.profileID
-	if err := invalid(wrong, wrongActor, wrongMatch, *body.wrong); err != nil {
+	isNew, wrongNone := c.ifNoneMatch()
+	if err := invalid(wrong, wrongActor, wrongMatch, wrongNone, *body.wrong); err != nil {
 		return answer{}, err
 	}
-	p, created, err := d.PutProfile(ctx, credential.PutProfile{Request: r, Profile: p, IfRevision: revision})
+	p, created, err := d.PutProfile(ctx, credential.PutProfile{
+		Request: r, Profile: p, IfRevision: revision, IfNew: isNew,
+	})
 	if err != nil {
 		return answer{}, err
 	}
@@ -100,14 +105,43 @@ func (d directory) putHolder(ctx context.Context, c *call) (answer, error) {
 	}
 	h := body.holder()
 	h.ID = c.holderID
-	if err := invalid(wrong, wrongActor, wrongMatch, *body.wrong); err != nil {
+	isNew, wrongNone := c.ifNoneMatch()
+	if err := invalid(wrong, wrongActor, wrongMatch, wrongNone, *body.wrong); err != nil {
 		return answer{}, err
 	}
-	h, created, err := d.PutHolder(ctx, credential.PutHolder{Request: r, Holder: h, IfRevision: revision})
+	h, created, err := d.PutHolder(ctx, credential.PutHolder{
+		Request: r, Holder: h, IfRevision: revision, IfNew: isNew,
+	})
 	if err != nil {
 		return answer{}, err
 	}
 	return stored(created, viewHolder(h), h.Revision), nil
+}
+
+// patchHolder changes the fields that the body has. Whether the result is right shows only with the stored holder, so
+// everything that is wrong is said once that is read.
+func (d directory) patchHolder(ctx context.Context, c *call) (answer, error) {
+	if err := c.existing(); err != nil {
+		return answer{}, err
+	}
+	r, wrongActor := c.request()
+	revision, wrongMatch := c.ifMatch()
+	body, err := c.patch()
+	if err != nil {
+		return answer{}, err
+	}
+	h, err := d.PatchHolder(ctx, credential.PatchHolder{
+		Request: r, HolderID: c.holderID, IfRevision: revision,
+		Patch: func(stored credential.Holder) (credential.Holder, error) {
+			patch := body.again()
+			h := patch.over(stored)
+			return h, invalid(wrongActor, wrongMatch, *patch.wrong)
+		},
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	return stored(false, viewHolder(h), h.Revision), nil
 }
 
 func (d directory) putPicture(ctx context.Context, c *call) (answer, error) {

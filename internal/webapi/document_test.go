@@ -85,6 +85,8 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 
 	w.put("/v1/profiles/hq", hq).want(t, 200)
 	w.put(holders+"E-1", ada).want(t, 200)
+	w.patch(holders+"E-1", m{"locale": "en-GB"}).want(t, 200)
+	w.patch(holders+"none", m{"locale": "en-GB"}).want(t, 404)
 	w.put(holders+"V-1", m{"kind": "visitor", "validUntil": "2030-02-01T00:00:00+01:00"}).want(t, 201)
 	w.get("/v1/profiles").want(t, 200)
 	w.get("/v1/profiles/hq").want(t, 200)
@@ -155,6 +157,7 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	w.delete(holders+"E-1").want(t, 202)
 	w.get(holders+"E-1").want(t, 200)
 	w.put(holders+"E-1", ada).want(t, 409)
+	w.patch(holders+"E-1", ada).want(t, 409)
 	w.put(holders+"E-1/picture", onePixel(t)).want(t, 409)
 	w.delete(holders+"E-1/picture").want(t, 409)
 	w.post(credentials, m{}).want(t, 409)
@@ -193,6 +196,9 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 		try := func(status int, body any, header ...string) {
 			t.Helper()
 			r := request{method: method, path: path, body: body, header: map[string]string{}, wrong: true}
+			if method == "PATCH" {
+				maps.Copy(r.header, asMergePatch)
+			}
 			for i := 0; i < len(header); i += 2 {
 				r.header[header[i]] = header[i+1]
 			}
@@ -204,7 +210,7 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 			try(413, make([]byte, 4<<20+1))
 			try(415, []byte("x"), "Content-Type", "image/gif")
 			try(422, []byte("x"))
-		case method == "PUT", method == "POST":
+		case method == "PUT", method == "POST", method == "PATCH":
 			try(400, "{")
 			try(413, `"`+strings.Repeat("x", 64<<10)+`"`)
 			try(415, "{}", "Content-Type", "text/plain")
@@ -217,7 +223,7 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 			path = "/v1/credentials?profileId=hq"
 		}
 		valid := map[string]any{
-			"PUT /v1/profiles/{profileId}": hq, "PUT /v1/holders/{holderId}": ada,
+			"PUT /v1/profiles/{profileId}": hq, "PUT /v1/holders/{holderId}": ada, "PATCH /v1/holders/{holderId}": m{},
 			"POST /v1/holders/{holderId}/credentials":                            m{},
 			"POST /v1/holders/{holderId}/credentials/{credentialId}/replacement": m{"reason": "lost"},
 		}[key]

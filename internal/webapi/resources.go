@@ -55,17 +55,36 @@ func (o *object) profile(accounts []string) credential.Profile {
 // holder reads a person. First name, last name and e-mail may be missing: a holder needs them only once a credential is
 // assigned (R1).
 func (o *object) holder() credential.Holder {
-	kind := string(credential.Cardholder)
-	var h credential.Holder
+	return o.over(credential.Holder{Kind: credential.Cardholder})
+}
+
+// over reads a person as a change of one: a field that is not there stays as it is, and null, like an empty text,
+// removes it. The rules are those of a person that is read as a whole.
+func (o *object) over(h credential.Holder) credential.Holder {
+	kind := string(h.Kind)
+	if o.has("kind") {
+		kind = string(credential.Cardholder)
+	}
 	kindKnown := o.text("kind", &kind, oneOf(credential.Cardholder, credential.Visitor))
-	o.text("firstName", &h.FirstName, line(128))
-	o.text("lastName", &h.LastName, line(128))
-	o.text("email", &h.Email, isEmail)
-	o.text("locale", &h.Locale, isLocale)
-	o.text("timeZone", &h.TimeZone, isTimeZone)
-	h.ValidUntil = o.moment("validUntil")
 	h.Kind = credential.HolderKind(kind)
-	switch given := o.get("validUntil") != nil; {
+	for _, f := range []struct {
+		name    string
+		into    *string
+		allowed rule
+	}{
+		{"firstName", &h.FirstName, line(128)}, {"lastName", &h.LastName, line(128)}, {"email", &h.Email, isEmail},
+		{"locale", &h.Locale, isLocale}, {"timeZone", &h.TimeZone, isTimeZone},
+	} {
+		if o.has(f.name) {
+			*f.into = ""
+		}
+		o.text(f.name, f.into, f.allowed)
+	}
+	given := h.ValidUntil != nil
+	if o.has("validUntil") {
+		h.ValidUntil, given = o.moment("validUntil"), o.get("validUntil") != nil
+	}
+	switch {
 	case h.Kind == credential.Visitor && !given:
 		o.noteField("validUntil", "required", "Must be given for a visitor.")
 	case kindKnown && h.Kind == credential.Cardholder && given:

@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"regexp"
 	"runtime/debug"
@@ -35,6 +36,9 @@ type call struct {
 	now time.Time
 
 	holderID, credentialID, profileID string
+
+	// refusal is the headers that an answer has beside a problem document.
+	refusal map[string]string
 }
 
 // answer is what an operation returns on success; a nil body means that the answer has none.
@@ -62,7 +66,9 @@ func serve(now func() time.Time, routes map[string]operation) Handler {
 		}()
 		var a answer
 		if a, err = c.run(ctx, routes); err != nil {
-			return problem.Answer(req, err), nil
+			res = problem.Answer(req, err)
+			maps.Copy(res.Headers, c.refusal)
+			return res, nil
 		}
 		return a.response(), nil
 	}

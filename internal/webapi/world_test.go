@@ -358,6 +358,14 @@ func (w *world) put(path string, body any) answer {
 	return w.do(request{method: "PUT", path: path, body: body})
 }
 
+// patch sends a merge patch.
+func (w *world) patch(path string, body any) answer {
+	w.t.Helper()
+	return w.do(request{method: "PATCH", path: path, body: body, header: asMergePatch})
+}
+
+var asMergePatch = map[string]string{"Content-Type": "application/merge-patch+json"}
+
 func (w *world) post(path string, body any, header ...string) answer {
 	w.t.Helper()
 	r := request{method: "POST", path: path, body: body, header: map[string]string{}}
