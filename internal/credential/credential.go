@@ -153,7 +153,9 @@ type Invitation struct {
 	SentAt   *time.Time       `json:"sentAt,omitempty"`
 	// the deadline: the earlier of the profile's days and the provider's
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
-	Mails     int        `json:"mails"`
+	// Mails counts the mails that were sent or may have been: each is counted before it is handed over, and no longer
+	// once the mail service is known not to have sent it.
+	Mails int `json:"mails"`
 	// MailingAt is set before the mail is handed over and cleared when its fate is known: while it is set, a mail may
 	// be out.
 	MailingAt *time.Time `json:"mailingAt,omitempty"`

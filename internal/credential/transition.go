@@ -182,7 +182,6 @@ func advanceTo(c Credential, stage Stage, e Event, now time.Time) Credential {
 			c.Invitation.Doubts = 0
 		}
 		c.Invitation.SentAt = &now
-		c.Invitation.Mails++
 		c.Invitation.MailingAt = nil
 		c.Retry = Retry{}
 	case EventBounced:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/mail"
 	"github.com/mobilecred/mobilecred/internal/store"
 	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
@@ -140,4 +141,80 @@ func TestAPatchReachesTheProviderAndEndsAVisit(t *testing.T) {
 	over := w.Now()
 	w.Must(patched(w, func(h *credential.Holder) { h.ValidUntil = &over }))
 	w.Expect(c, "expired", credential.ReasonVisitEnded)
+}
+
+func TestARefusalForWantOfMobileIDsShowsInTheStock(t *testing.T) {
+	w := newWorld(t, func(o *worldtest.Options) { o.Pools = map[string]int{part: 1} })
+	stock := func() credential.Stock {
+		s, err := w.Store.Stock(w.Ctx, account, part)
+		w.Must(err)
+		return s
+	}
+	w.Pass(time.Minute)
+	if got := stock(); got.Available != 1 {
+		t.Fatalf("before: %+v", got)
+	}
+	w.PutHolder("E-2")
+	taken := w.Invited("E-1")
+	w.Advance(time.Minute)
+	_, err := w.Service.Assign(w.Ctx, credential.Assign{Request: w.Portal, HolderID: "E-2", ProfileID: "hq"})
+	w.Refusal(err, credential.CodeNoLicenceLeft)
+	if got := stock(); got.Available != 0 || !got.AsOf.Equal(w.Now()) {
+		t.Errorf("after the refusal: %+v, it is %s", got, w.Now())
+	}
+	_, err = w.End(taken, credential.EndDeleted)
+	w.Must(err)
+	w.Pass(6 * time.Minute)
+	if got := stock(); got.Available != 1 {
+		t.Errorf("after the next reading: %+v", got)
+	}
+}
+
+func TestEveryMailThatMayBeOutIsCounted(t *testing.T) {
+	inDoubt, refused := mail.Outcome{Fate: mail.InDoubt}, mail.Outcome{Fate: mail.Rejected, Reason: "Refused"}
+	sent, throttled := mail.Outcome{Fate: mail.Sent}, mail.Outcome{Fate: mail.Throttled, Reason: "Slowly"}
+	for name, test := range map[string]struct {
+		outcomes []mail.Outcome // of one mail after the other
+		want     int
+	}{
+		"sent":                          {[]mail.Outcome{sent}, 1},
+		"in doubt":                      {[]mail.Outcome{inDoubt}, 1},
+		"in doubt, then sent":           {[]mail.Outcome{inDoubt, sent}, 2},
+		"in doubt twice":                {[]mail.Outcome{inDoubt, inDoubt}, 2},
+		"refused":                       {[]mail.Outcome{refused}, 0},
+		"refused, then sent":            {[]mail.Outcome{refused, throttled, sent}, 1},
+		"in doubt, refused, then sent":  {[]mail.Outcome{inDoubt, refused, sent}, 2},
+		"sent, and asked for once more": {[]mail.Outcome{sent, sent}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.PutHolder("E-1")
+			handedOver := 0
+			w.Mailbox.Answer(func(mail.Letter) mail.Outcome {
+				handedOver++
+				if handedOver > len(test.outcomes) {
+					return throttled
+				}
+				return test.outcomes[handedOver-1]
+			})
+			c := w.Assign("E-1")
+			for range 60 {
+				if handedOver >= len(test.outcomes) {
+					break
+				}
+				if c = w.Read(c); c.Invitation.Status == credential.InvitationSent {
+					w.Advance(time.Minute)
+					_, err := w.Service.Resend(w.Ctx,
+						credential.Resend{Request: w.Portal, HolderID: "E-1", CredentialID: c.ID})
+					w.Must(err)
+					continue
+				}
+				w.Pass(time.Minute)
+			}
+			if got := w.Read(c).Invitation.Mails; got != test.want || handedOver != len(test.outcomes) {
+				t.Errorf("%d mails after %d were handed over, want %d of %d", got, handedOver, test.want,
+					len(test.outcomes))
+			}
+		})
+	}
 }

@@ -104,6 +104,9 @@ func (r *run) notReserved(ctx context.Context, c credential.Credential, err erro
 	}
 	switch {
 	case errors.Is(err, provider.ErrEmpty):
+		if err := r.noteEmpty(ctx, c); err != nil {
+			return err
+		}
 		return r.noLicence(ctx, c)
 	case errors.Is(err, provider.ErrEmailInUse):
 		return r.fail(ctx, c, credential.ReasonEmailInUse)
@@ -114,6 +117,19 @@ func (r *run) notReserved(ctx context.Context, c credential.Credential, err erro
 		return r.fail(ctx, c, credential.ReasonRefusedByProvider)
 	}
 	return err
+}
+
+// noteEmpty keeps that the provider has no mobile ID of a part number left, and reports it like a reading of the stock:
+// the next reading may be minutes away.
+func (r *run) noteEmpty(ctx context.Context, c credential.Credential) error {
+	profile, err := r.Store.Profile(ctx, c.ProfileID)
+	if err != nil {
+		return err
+	}
+	if profile.LowStock > 0 {
+		r.Count(MetricLowStock)
+	}
+	return r.Store.PutStock(ctx, credential.Stock{Account: c.Account, PartNumber: c.PartNumber, AsOf: r.Now()})
 }
 
 // withdrawDoubt ends a doubt that turned out to stand for nothing.

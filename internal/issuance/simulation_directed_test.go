@@ -118,7 +118,7 @@ func (s *simulation) secondOnAPhone() {
 	first := s.row(func(c credential.Credential) bool { return c.IsLive() && c.Stage == credential.StageActivated })
 	second := s.row(func(c credential.Credential) bool {
 		return c.HolderID == first.HolderID && c.ProfileID == first.ProfileID && c.IsLive() &&
-			c.Stage == credential.StageInvited && c.Invitation.Mails > 0
+			c.Stage == credential.StageInvited && c.Invitation.SentAt != nil
 	})
 	if len(s.stopped) >= mostAtOnce {
 		panic(notNow{})

@@ -22,6 +22,7 @@ func (r *run) mail(ctx context.Context, c credential.Credential) error {
 	now, askedAt := r.Now(), c.Invitation.AskedAt
 	c.Invitation.MailingAt = &now
 	c.Invitation.Doubts++
+	c.Invitation.Mails++
 	if err := r.save(ctx, &c); err != nil {
 		return err
 	}
@@ -40,6 +41,7 @@ func (r *run) mail(ctx context.Context, c credential.Credential) error {
 			r.Log.WarnContext(ctx, "mail refused", "holderId", c.HolderID, "credentialId", c.ID, "code", outcome.Reason)
 		}
 		return r.edit(ctx, c, func(c *credential.Credential) bool {
+			c.Invitation.Mails--
 			if c.Invitation.AskedAt.Equal(askedAt) {
 				c.Invitation.MailingAt = nil
 				c.Invitation.Doubts--

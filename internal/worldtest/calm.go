@@ -152,6 +152,9 @@ func (l *calm) checkMails(c credential.Credential) {
 	if sent > most {
 		l.Errorf("%s: %d mails, at most %d expected", c.ID, sent, most)
 	}
+	if c.Invitation.Mails < sent {
+		l.Errorf("%s: %d mails are counted, %d were sent", c.ID, c.Invitation.Mails, sent)
+	}
 	if c.IsLive() && (sent == 0 || c.Invitation.Mails == 0 && c.Stage == credential.StageInvited ||
 		c.Stage == credential.StageInvited && c.Invitation.Status != credential.InvitationSent) {
 		l.Errorf("%s (%s): %d mails, %s", c.ID, c.State(), sent, c.Invitation.Status)
