@@ -1,6 +1,10 @@
 package credential
 
-import "time"
+import (
+	"strings"
+	"time"
+	"unicode"
+)
 
 // HolderKind is what a person is to the portal.
 type HolderKind string
@@ -43,12 +47,24 @@ func (h Holder) Missing() []string {
 	var missing []string
 	for _, f := range []struct{ name, value string }{{"firstName", h.FirstName}, {"lastName", h.LastName}, {"email",
 		h.Email}} {
-		if f.value == "" {
+		if IsBlank(f.value) {
 			missing = append(missing, f.name)
 		}
 	}
 	return missing
 }
+
+// IsBlank says whether there is nothing to be seen of a text: it is empty, or has only characters without a shape, such
+// as zero-width spaces.
+func IsBlank(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !unicode.In(r, unicode.Zs, unicode.Zl, unicode.Zp, unicode.Cc, unicode.Cf, unicode.Variation_Selector,
+			unicode.Other_Default_Ignorable_Code_Point) && r != brailleBlank
+	})
+}
+
+// brailleBlank is a braille pattern without a dot. It has the category of a symbol and looks like a space.
+const brailleBlank = '\u2800'
 
 // App is the provider's app that the holder redeems the code in.
 type App struct {

@@ -22,7 +22,7 @@ var layers = []struct {
 	patterns []string
 }{
 	{"the domain, and tools that know nothing of it", []string{
-		"internal/credential", "internal/backoff", "internal/clock", "internal/telemetry"}},
+		"internal/credential", "internal/address", "internal/backoff", "internal/clock", "internal/telemetry"}},
 	{"ports, what is neutral, and how clients of AWS are configured", []string{
 		"internal/store", "internal/mail", "internal/provider", "internal/problem", "internal/picture",
 		"internal/awsconf"}},

@@ -12,7 +12,9 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider"
 )
 
-// person is what a provider is told of a holder.
+// person is what a provider is told of a holder. An e-mail with an international domain is told as the portal gave it
+// and not as it is mailed to: the provider is searched by it, also for users who were made before, and an operator who
+// looks there finds what the portal shows.
 func person(h credential.Holder) provider.Person {
 	return provider.Person{ExternalID: h.ID, FirstName: h.FirstName, LastName: h.LastName, Email: h.Email}
 }

@@ -58,7 +58,7 @@ func (c *call) contentType() (string, bool) {
 
 // object reads one object of a JSON body and collects everything that is wrong in it, so that the portal gets all
 // errors at once. Fields are read by name; done then reports those that were not read. JSON null counts as absent, and
-// so does an empty text.
+// so does a text that is empty, or in which nothing can be seen.
 type object struct {
 	at     string // JSON pointer
 	fields map[string]any
@@ -184,10 +184,23 @@ func (o *object) get(name string) any {
 	return o.fields[name]
 }
 
-// rule checks a text. Its detail tells the portal's developers what is allowed.
+// rule checks a text. Its detail tells the portal's developers what is allowed; where that depends on the text, why
+// stands for both, and says "" for a text that is right.
 type rule struct {
 	code, detail string
 	holds        func(string) bool
+	why          func(string) string
+}
+
+// objection says what is wrong with a text, "" for nothing.
+func (r rule) objection(s string) string {
+	switch {
+	case r.why != nil:
+		return r.why(s)
+	case r.holds(s):
+		return ""
+	}
+	return r.detail
 }
 
 // text reads a text, trimmed, into a variable that holds the default. It reports whether the field was right.
@@ -201,9 +214,12 @@ func (o *object) text(name string, into *string, allowed rule) bool {
 	if s = strings.TrimSpace(s); s == "" {
 		return true
 	}
-	if !allowed.holds(s) {
-		o.noteField(name, allowed.code, allowed.detail)
+	if objection := allowed.objection(s); objection != "" {
+		o.noteField(name, allowed.code, objection)
 		return false
+	}
+	if credential.IsBlank(s) {
+		return true
 	}
 	*into = s
 	return true

@@ -1,7 +1,7 @@
 package webapi
 
 import (
-	"net/mail"
+	"errors"
 	"net/url"
 	"regexp"
 	"slices"
@@ -10,13 +10,15 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/mobilecred/mobilecred/internal/address"
 )
 
 // line allows up to most characters, without control characters, line separators, marks that change the direction of
 // writing, or U+FFFD, which stands for bytes that are not UTF-8.
 func line(most int) rule {
-	return rule{"invalid_text", "Must be one line of at most " + strconv.Itoa(most) +
-		" characters, without control characters.", func(s string) bool {
+	return rule{code: "invalid_text", detail: "Must be one line of at most " + strconv.Itoa(most) +
+		" characters, without control characters.", holds: func(s string) bool {
 		return utf8.RuneCountInString(s) <= most && !strings.ContainsFunc(s, func(r rune) bool {
 			return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) ||
 				r == utf8.RuneError
@@ -29,42 +31,38 @@ func oneOf[T ~string](values ...T) rule {
 	for i, v := range values {
 		words[i] = string(v)
 	}
-	return rule{"unknown_value", "Must be one of " + strings.Join(words, ", ") + ".",
-		func(s string) bool { return slices.Contains(words, s) }}
+	return rule{code: "unknown_value", detail: "Must be one of " + strings.Join(words, ", ") + ".",
+		holds: func(s string) bool { return slices.Contains(words, s) }}
 }
 
 func matching(pattern, detail string) rule {
-	return rule{"invalid_format", detail, regexp.MustCompile(pattern).MatchString}
+	return rule{code: "invalid_format", detail: detail, holds: regexp.MustCompile(pattern).MatchString}
 }
 
 var (
-	isID = rule{"invalid_format", "Must be " + idRule, idPattern.MatchString}
+	isID = rule{code: "invalid_format", detail: "Must be " + idRule, holds: idPattern.MatchString}
 	// Without #, because part numbers become parts of keys that are joined by it.
 	isPartNumber = matching(`^[!"$-~]{1,100}$`, "Must be 1 to 100 printable ASCII characters without spaces and #.")
 	isLocale     = matching(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,4}$`, "Must be a language tag such as en or de-CH.")
 	isColor      = matching(`^#[0-9A-Fa-f]{6}$`, "Must be a colour such as #1a2b3c.")
-	isEmail      = rule{"invalid_format", "Must be an e-mail address, without a name, of at most 254 bytes.",
-		validEmail}
-	isLink     = rule{"invalid_format", "Must be an absolute https URL of at most 2048 characters.", validLink}
-	isTimeZone = rule{"invalid_format", "Must be a time zone of the IANA database, such as Europe/Zurich.",
-		validTimeZone}
+	isEmail      = rule{code: "invalid_format", why: wrongEmail}
+	isLink       = rule{code: "invalid_format", detail: "Must be an absolute https URL of at most 2048 characters.",
+		holds: validLink}
+	isTimeZone = rule{code: "invalid_format",
+		detail: "Must be a time zone of the IANA database, such as Europe/Zurich.", holds: validTimeZone}
 )
 
-// domain is at least two labels, in ASCII or any other script.
-var domain = func() *regexp.Regexp {
-	const edge = `[\p{L}\p{M}\p{Nd}]`
-	const label = edge + `([\p{L}\p{M}\p{Nd}-]{0,61}` + edge + `)?`
-	return regexp.MustCompile(`^(` + label + `\.)+` + label + `$`)
-}()
-
-func validEmail(s string) bool {
-	address, err := mail.ParseAddress(s)
-	if err != nil || address.Address != s || address.Name != "" || len(s) > 254 {
-		return false
+// wrongEmail says what is wrong with an e-mail address, or "" for one that mail can be sent to.
+func wrongEmail(s string) string {
+	switch _, err := address.ForMail(s); {
+	case err == nil:
+		return ""
+	case errors.Is(err, address.ErrLocalPart):
+		return "The part before the @ must be in ASCII; other scripts are supported in the domain only."
+	case errors.Is(err, address.ErrDomain):
+		return "The domain is in another script, and is no international domain name (IDNA)."
 	}
-	local, host, _ := strings.Cut(s, "@")
-	ascii := !strings.ContainsFunc(local, func(r rune) bool { return r > unicode.MaxASCII })
-	return ascii && len(local) <= 64 && domain.MatchString(host)
+	return "Must be an e-mail address, without a name, of at most 254 bytes."
 }
 
 func validLink(s string) bool {

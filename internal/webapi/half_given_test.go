@@ -2,12 +2,21 @@ package webapi_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sesv2"
+
+	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/mail"
+	"github.com/mobilecred/mobilecred/internal/mail/ses"
 )
 
 // fields is what the answer says is wrong: pointer and code of each field.
@@ -276,6 +285,110 @@ func TestIfMatchTakesWhatItsPatternSays(t *testing.T) {
 				t.Errorf("%s with %s: in the document %v, answer %s", path, value, isInDocument, want)
 			}
 		}
+	}
+}
+
+func TestAnInternationalDomainIsMailedToAsPunycode(t *testing.T) {
+	w := settled(t)
+	const given = "x@exämple.com"
+	w.patch(holderPath, m{"email": given}).want(t, 200)
+	if got := w.get(holderPath).at(t, "email"); got != given {
+		t.Errorf("shown as %v", got)
+	}
+	path := w.assigned()
+	if got := w.get(path).at(t, "invitation.sentTo"); got != "x…@exämple.com" {
+		t.Errorf("sent to %v", got)
+	}
+	letter := w.Mailbox.Letters()[0]
+	api := &recorder{}
+	if outcome := ses.New(api, "from@acme.example", "").Send(t.Context(), letter); outcome.Fate != mail.Sent {
+		t.Fatalf("%+v", outcome)
+	}
+	if got := api.input.Destination.ToAddresses; !slices.Equal(got, []string{"x@xn--exmple-cua.com"}) {
+		t.Errorf("SES got %q", got)
+	}
+	if users := w.Sim.State().Users; len(users) != 1 || users[0].Email != given {
+		t.Errorf("the provider has %+v", users)
+	}
+}
+
+// recorder is SES, which takes everything.
+type recorder struct{ input *sesv2.SendEmailInput }
+
+func (r *recorder) SendEmail(
+	_ context.Context, in *sesv2.SendEmailInput, _ ...func(*sesv2.Options),
+) (*sesv2.SendEmailOutput, error) {
+	r.input = in
+	return &sesv2.SendEmailOutput{}, nil
+}
+
+func TestARefusedEmailSaysWhatIsNotSupported(t *testing.T) {
+	w := settled(t)
+	for email, want := range map[string]string{
+		"ä@example.com": "The part before the @ must be in ASCII; other scripts are supported in the domain only.",
+		"x@aא.example":  "The domain is in another script, and is no international domain name (IDNA).",
+		"ada":           "Must be an e-mail address, without a name, of at most 254 bytes.",
+	} {
+		for path, body := range map[string]m{holderPath: {"email": email}, profilePath: {
+			"name": "HQ", "account": account, "partNumber": hq["partNumber"], "sender": m{"replyTo": email},
+		}} {
+			got := w.put(path, body).want(t, 422)
+			e := got.at(t, "errors").([]any)[0].(map[string]any)
+			if e["code"] != "invalid_format" || e["detail"] != want {
+				t.Errorf("%s with %s: %v", path, email, e)
+			}
+		}
+	}
+}
+
+func TestANameThatCannotBeSeenIsMissing(t *testing.T) {
+	w := settled(t)
+	for name, blank := range map[string]string{
+		"zero-width spaces": "\u200b\u200b", "a no-break space": "\u00a0", "a soft hyphen": "\u00ad",
+		"a word joiner": "\u2060", "a Hangul filler": "\u3164", "a braille blank": "\u2800",
+		"an em space between zero-width ones": "\u200b\u2003\u200d", "a variation selector": "\ufe0f",
+	} {
+		holder := m{"firstName": blank, "lastName": "Lovelace", "email": "ada@example.com"}
+		got := w.post("/v1/holders/E-3/credentials", m{"holder": holder}).want(t, 422)
+		if got.says(t) != invalid || got.fields(t) != "/holder/firstName required" {
+			t.Errorf("%s: %s", name, got.body)
+		}
+		w.put("/v1/holders/E-4", holder)
+		if got := w.get("/v1/holders/E-4"); got.at(t, "firstName") != "" {
+			t.Errorf("%s: stored as %s", name, got.body)
+		}
+		got = w.do(request{method: "PUT", path: profilePath, wrong: true, body: m{
+			"name": blank, "account": account, "partNumber": hq["partNumber"],
+		}})
+		if got.says(t) != invalid || got.fields(t) != "/name required" {
+			t.Errorf("%s as the name of a profile: %s", name, got.body)
+		}
+	}
+	w.assigned()
+	if got := w.patch(holderPath, m{"firstName": "\u200b"}).want(t, 422); got.fields(t) != "/firstName required" {
+		t.Errorf("patched: %s", got.body)
+	}
+	const visible = "Zo\u200bë" // with an invisible character among others it is a name like any other
+	if got := w.patch(holderPath, m{"firstName": visible}).want(t, 200); got.at(t, "firstName") != visible {
+		t.Errorf("%s", got.body)
+	}
+}
+
+func TestAnEmptyPoolShowsInTheProfile(t *testing.T) {
+	w := settled(t)
+	w.put("/v1/profiles/annex", m{"name": "Annex", "account": account, "partNumber": empty}).want(t, 201)
+	known := credential.Stock{Account: account, PartNumber: empty, Available: 100, AsOf: w.Now()}
+	if err := w.Store.PutStock(t.Context(), known); err != nil {
+		t.Fatal(err)
+	}
+	w.Advance(time.Minute)
+	got := w.post("/v1/holders/E-1/credentials", m{"profileId": "annex"}).want(t, 409)
+	if got.says(t) != "409 no_licence_left" {
+		t.Fatal(got.body)
+	}
+	profile := w.get("/v1/profiles/annex")
+	if profile.at(t, "stock.available") != 0.0 || profile.at(t, "stock.asOf") != w.Now().Format(time.RFC3339) {
+		t.Errorf("it is %s: %s", w.Now(), profile.body)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sesv2/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/mobilecred/mobilecred/internal/address"
 	"github.com/mobilecred/mobilecred/internal/mail"
 )
 
@@ -90,13 +91,15 @@ func (m *Mailer) input(letter mail.Letter) (input *sesv2.SendEmailInput, rejecte
 			break
 		}
 	}
-	// Each must be one address without a name: a longer text could add a second recipient.
-	if to, err := netmail.ParseAddress(letter.To); err != nil || to.Address != letter.To {
+	// Each must be one address without a name: a longer text could add a second recipient. SES takes no domain in
+	// another script than ASCII.
+	to, err := address.ForMail(letter.To)
+	if err != nil {
 		return nil, "InvalidAddress"
 	}
 	var replyTo []string
 	if r := letter.Sender.ReplyTo; r != "" {
-		if a, err := netmail.ParseAddress(r); err != nil || a.Address != r {
+		if r, err = address.ForMail(r); err != nil {
 			return nil, "InvalidReplyTo"
 		}
 		replyTo = []string{r}
@@ -114,7 +117,7 @@ func (m *Mailer) input(letter mail.Letter) (input *sesv2.SendEmailInput, rejecte
 	}
 	input = &sesv2.SendEmailInput{
 		FromEmailAddress: aws.String(from.String()),
-		Destination:      &types.Destination{ToAddresses: []string{letter.To}},
+		Destination:      &types.Destination{ToAddresses: []string{to}},
 		ReplyToAddresses: replyTo,
 		EmailTags:        tags,
 		Content: &types.EmailContent{Simple: &types.Message{

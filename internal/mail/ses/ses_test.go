@@ -81,6 +81,22 @@ func TestSendHandsOverTheWholeMail(t *testing.T) {
 	}
 }
 
+func TestInternationalDomainsGoOutAsPunycode(t *testing.T) {
+	api := &fakeSES{}
+	letter := full()
+	letter.To, letter.Sender.ReplyTo = "x@exämple.com", "badges@bücher.example"
+	if outcome := ses.New(api, from, "").Send(t.Context(), letter); outcome.Fate != mail.Sent {
+		t.Fatal(outcome)
+	}
+	in := api.sent[0]
+	if to := in.Destination.ToAddresses; !slices.Equal(to, []string{"x@xn--exmple-cua.com"}) {
+		t.Errorf("to %q", to)
+	}
+	if !slices.Equal(in.ReplyToAddresses, []string{"badges@xn--bcher-kva.example"}) {
+		t.Errorf("reply to %q", in.ReplyToAddresses)
+	}
+}
+
 func TestOnlyIdsThatFitBecomeTags(t *testing.T) {
 	api := &fakeSES{}
 	inv := full()
@@ -130,6 +146,7 @@ func TestWhatCannotBeAddressedIsRejectedUnsent(t *testing.T) {
 		{"recipient with a name", from, "InvalidAddress", func(i *mail.Letter) { i.To = "Ada <ada@example.com>" }},
 		{"header in the recipient", from, "InvalidAddress",
 			func(i *mail.Letter) { i.To = "ada@example.com\r\nBcc: eve@example.com" }},
+		{"recipient in another script", from, "InvalidAddress", func(i *mail.Letter) { i.To = "ä@example.com" }},
 		{"no recipient", from, "InvalidAddress", func(i *mail.Letter) { i.To = "" }},
 		{"reply-to", from, "InvalidReplyTo",
 			func(i *mail.Letter) { i.Sender.ReplyTo = "x@y.example\nBcc: eve@example.com" }},
