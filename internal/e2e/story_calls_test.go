@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"slices"
 	"time"
 )
@@ -169,4 +170,19 @@ func (r *run) otherRevisions() {
 		r.t.Errorf("%s", a.body)
 	}
 	r.get("/v1/holders/not-yet-there").want(404)
+
+	path := "/v1/holders/" + holder
+	if a := r.put(path, m{}, "If-None-Match", "*").want(409); a.code() != "revision_mismatch" {
+		r.t.Errorf("%s", a.body)
+	}
+	etag := r.get(path).want(200).header.Get("ETag")
+	mergePatch := []string{"Content-Type", "application/merge-patch+json", "If-Match", etag}
+	a := r.call("PATCH", path, m{"locale": "de-CH"}, mergePatch...).want(200)
+	if !bytes.Contains(a.body, []byte(`"lastName":"Tremblay"`)) || !bytes.Contains(a.body, []byte(`"locale":"de-CH"`)) ||
+		a.header.Get("ETag") == etag {
+		r.t.Errorf("patched at %s: %s %s", etag, a.header.Get("ETag"), a.body)
+	}
+	if a := r.call("PATCH", path, m{}, mergePatch...).want(409); a.code() != "revision_mismatch" {
+		r.t.Errorf("%s", a.body)
+	}
 }

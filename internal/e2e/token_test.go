@@ -23,7 +23,7 @@ func documented(t *testing.T) (routes []route) {
 	}
 	for path, operations := range document.Paths {
 		for method, node := range operations {
-			if !slices.Contains([]string{"get", "put", "post", "delete"}, method) {
+			if !slices.Contains([]string{"get", "put", "patch", "post", "delete"}, method) {
 				continue
 			}
 			var operation struct {

@@ -243,7 +243,7 @@ func (w *world) do(r request) answer {
 		},
 	}
 	// The gateway sends what it does not take for text as base64.
-	if strings.HasPrefix(contentType, "image/") {
+	if strings.HasPrefix(contentType, "image/") || headers["content-type"] == asMergePatch["Content-Type"] {
 		event.Body, event.IsBase64Encoded = base64.StdEncoding.EncodeToString(body), true
 	}
 	if !r.noToken {

@@ -31,12 +31,16 @@ func TestItStoresProfilesAndHolders(t *testing.T) {
 	apptest.Ask(t, handler, apptest.Request("PUT /v1/holders/{holderId}",
 		`{"kind":"cardholder","firstName":"Aimée","lastName":"Tremblay","email":"aimee@example.com"}`,
 		"holderId", "E-1"), 201, "")
+	patch := apptest.Request("PATCH /v1/holders/{holderId}", `{"firstName":"Zoë"}`, "holderId", "E-1")
+	patch.Headers["content-type"] = "application/merge-patch+json"
+	apptest.Ask(t, handler, patch, 200, "")
 
 	p, err := store.Profile(t.Context(), "hq")
 	if err != nil || p.Name != "HQ" || !p.CreatedAt.Equal(apptest.Now) {
 		t.Errorf("the store holds the profile %+v (%v)", p, err)
 	}
-	if h, err := store.Holder(t.Context(), "E-1"); err != nil || h.LastName != "Tremblay" {
+	if h, err := store.Holder(t.Context(), "E-1"); err != nil || h.LastName != "Tremblay" ||
+		h.FirstName != "Zoë" {
 		t.Errorf("the store holds the holder %+v (%v)", h, err)
 	}
 }
