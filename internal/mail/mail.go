@@ -63,8 +63,8 @@ const (
 	Sent Fate = iota
 	// Throttled: certainly not sent, and nothing is wrong with the letter. Try later.
 	Throttled
-	// Rejected: the mail service answered with an error. Mostly another attempt is rejected, too, until the operator has
-	// changed the sender, the address, the profile or the account, or until the mail service is well again.
+	// Rejected: the mail service answered with an error. Mostly another attempt is rejected, too, until the operator
+	// has changed the sender, the address, the profile or the account, or until the mail service is well again.
 	Rejected
 	// InDoubt: it may have been sent. The answer was lost or late.
 	InDoubt

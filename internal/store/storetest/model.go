@@ -42,8 +42,8 @@ func RunModel(t *testing.T, open, model func(t *testing.T) Store) {
 	})
 }
 
-// holderOf gives every id of a credential to one holder, as the service does: a list breaks ties of its moment by the id,
-// and an engine may put what ties altogether in any order.
+// holderOf gives every id of a credential to one holder, as the service does: a list breaks ties of its moment by the
+// id, and an engine may put what ties altogether in any order.
 var holderOf = map[string]string{"c1": "h1", "c2": "h2", "c3": "h1"}
 
 // machine keeps the two stores. It looks at the model to draw changes that are mostly, but not always, possible.
