@@ -1,7 +1,7 @@
 // Package address says which e-mail addresses are taken, and how one is written to the mail service.
 //
-// What belongs here is the form of an address. What does not: whether a mailbox stands behind it, and where it is stored
-// or shown, which is as the portal gave it.
+// What belongs here is the form of an address. What does not: whether a mailbox stands behind it, and where it is
+// stored or shown, which is as the portal gave it.
 package address
 
 import (
