@@ -33,8 +33,6 @@ const (
 const (
 	connectTimeout   = time.Second
 	handshakeTimeout = 2 * time.Second
-	// attemptTimeout bounds one attempt, from dialling to the last byte of the answer; the caller's context bounds all.
-	attemptTimeout = 5 * time.Second
 	// While Lambda has a function frozen, it does not notice that AWS closed its connections. The transport compares
 	// wall clocks before it uses one again: with a limit below the services' own, none that is closed is written to.
 	idleTimeout = 30 * time.Second
@@ -43,6 +41,16 @@ const (
 	baseBackoff = 50 * time.Millisecond
 	maxBackoff  = time.Second
 )
+
+// attempts bounds one attempt at a service, from dialling to the last byte of the answer; the caller's context bounds
+// all. An attempt that hangs is given up early enough for another one, within the time that the fastest function has.
+// Mail is the exception: a lost answer may be a mail that was sent, so it is waited for, and not tried again.
+var attempts = map[string]time.Duration{
+	DynamoDB:       1500 * time.Millisecond, // answers within tens of milliseconds; lookup has 4 s
+	SecretsManager: 2 * time.Second,         // webhook has 9 s for this
+	EventBridge:    2 * time.Second,         // and for this
+	SESv2:          5 * time.Second,
+}
 
 // New returns the configuration for one service, named by one of the constants above.
 //
@@ -75,7 +83,7 @@ func New(getenv func(string) string, service string) (aws.Config, error) {
 			return credentials(getenv)
 		}),
 		BaseEndpoint: endpoint,
-		HTTPClient:   httpClient(),
+		HTTPClient:   httpClient(attempts[service]),
 		Retryer: func() aws.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) {
 				o.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
@@ -106,9 +114,9 @@ func credentials(getenv func(string) string) (aws.Credentials, error) {
 
 func missing(name string) error { return fmt.Errorf("awsconf: %s is not set", name) }
 
-func httpClient() aws.HTTPClient {
+func httpClient(attempt time.Duration) aws.HTTPClient {
 	return awshttp.NewBuildableClient().
-		WithTimeout(attemptTimeout).
+		WithTimeout(attempt).
 		WithDialerOptions(func(d *net.Dialer) { d.Timeout = connectTimeout }).
 		WithTransportOptions(func(t *http.Transport) {
 			t.TLSHandshakeTimeout = handshakeTimeout

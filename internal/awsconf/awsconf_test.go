@@ -112,6 +112,26 @@ func TestAThirdAttemptIsTheLastAndNoWaitIsLong(t *testing.T) {
 	}
 }
 
+// lookup has 4 s before it has to answer, and the webhook 9 s for its secret and the bus.
+func TestAnAttemptThatHangsLeavesTimeForAnother(t *testing.T) {
+	for service, most := range map[string]time.Duration{
+		awsconf.DynamoDB: 2 * time.Second, awsconf.SecretsManager: 2 * time.Second, awsconf.EventBridge: 2 * time.Second,
+		awsconf.SESv2: 5 * time.Second,
+	} {
+		cfg, err := awsconf.New(lookup(lambdaEnv()), service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, ok := cfg.HTTPClient.(*http.Client)
+		if !ok {
+			t.Fatalf("the client of %s tells no time limit: %T", service, cfg.HTTPClient)
+		}
+		if got := client.Timeout; got <= 0 || got > most {
+			t.Errorf("an attempt at %s may take %v, want at most %v", service, got, most)
+		}
+	}
+}
+
 func TestWithoutEndpointTheClientUsesThePublicOne(t *testing.T) {
 	env := lambdaEnv()
 	env["AWS_ENDPOINT_URL_SESV2"] = "http://127.0.0.1:1"

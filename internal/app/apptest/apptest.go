@@ -7,6 +7,7 @@ package apptest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -57,13 +58,14 @@ type AWS struct {
 
 	mu      sync.Mutex
 	answers map[string]string
+	hanging map[string]bool
 	asked   map[string][]string
 }
 
 // Start starts AWS, until the test ends. It holds an empty table, and the secret of every account.
 func Start(t *testing.T) *AWS {
 	t.Helper()
-	a := &AWS{answers: map[string]string{}, asked: map[string][]string{}}
+	a := &AWS{answers: map[string]string{}, hanging: map[string]bool{}, asked: map[string][]string{}}
 	server := httptest.NewServer(http.HandlerFunc(a.serve))
 	t.Cleanup(server.Close)
 	a.Environment = Environment{
@@ -103,6 +105,14 @@ func (a *AWS) Answer(operation, body string) {
 	a.answers[operation] = body
 }
 
+// Hang has every call of an operation hang from now on, until the caller gives it up. An operation is named as for
+// Answer.
+func (a *AWS) Hang(operation string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hanging[operation] = true
+}
+
 // Asked returns the bodies of the calls of an operation so far, oldest first.
 func (a *AWS) Asked(operation string) []string {
 	a.mu.Lock()
@@ -119,7 +129,12 @@ func (a *AWS) serve(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	a.asked[operation] = append(a.asked[operation], string(body))
 	answer, ok := a.answers[operation]
+	hangs := a.hanging[operation]
 	a.mu.Unlock()
+	if hangs {
+		<-r.Context().Done()
+		return
+	}
 	if !ok {
 		answer = "{}"
 	}
@@ -175,6 +190,47 @@ func Ask(t *testing.T, h overhttp.Handler, req events.APIGatewayV2HTTPRequest, s
 		t.Errorf("%s answers %d %s, want %d %s", req.RouteKey, res.StatusCode, res.Body, status, code)
 	}
 	return res.Body
+}
+
+// Spare is how much time the tests leave a function before it has to give up what hangs.
+const Spare = 200 * time.Millisecond
+
+// Limited is the context of an invocation that has Spare, and after that the second that a function keeps for its
+// answer.
+func Limited(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), wiring.Reserve+Spare)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// InTime calls a function over HTTP while something it depends on hangs. It fails the test unless the function answers
+// 503 try_later, with Retry-After, before its time limit.
+func InTime(t *testing.T, h overhttp.Handler, req events.APIGatewayV2HTTPRequest) {
+	t.Helper()
+	ctx := Limited(t)
+	limited := func(_ context.Context, req events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+		res, err := h(ctx, req)
+		if err == nil && res.Headers["Retry-After"] == "" {
+			t.Errorf("%s does not say when to try again: %v", req.RouteKey, res.Headers)
+		}
+		return res, err
+	}
+	Ask(t, limited, req, http.StatusServiceUnavailable, "try_later")
+	if ctx.Err() != nil {
+		t.Errorf("%s was answered after the time limit", req.RouteKey)
+	}
+}
+
+// EndsInTime runs one invocation of a function that handles events while something it depends on hangs. It fails the
+// test unless the invocation ends before its time limit.
+func EndsInTime(t *testing.T, invoke func(context.Context)) {
+	t.Helper()
+	ctx := Limited(t)
+	invoke(ctx)
+	if ctx.Err() != nil {
+		t.Error("the invocation ended after its time limit")
+	}
 }
 
 // malformed has a bad value for each variable that is looked at more closely than for being there.

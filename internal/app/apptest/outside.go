@@ -51,6 +51,20 @@ func (o *Outside) Describe(t *testing.T) {
 	}
 }
 
+// HangStore has the store hang in an operation, named as memory.Store names it to Fail, until the test ends: a
+// dependency that does not heed contexts.
+func (o *Outside) HangStore(t *testing.T, operation string) {
+	t.Helper()
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	o.Store.Fail = func(called string) error {
+		if called == operation {
+			<-over
+		}
+		return nil
+	}
+}
+
 // Send implements mail.Mailer.
 func (o *Outside) Send(_ context.Context, letter mail.Letter) mail.Outcome {
 	o.Mailed = append(o.Mailed, letter)

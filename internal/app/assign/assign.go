@@ -26,5 +26,5 @@ func New(getenv func(string) string, out io.Writer) overhttp.Handler {
 }
 
 func handler(base *wiring.Base, adapters issuing.Adapters) overhttp.Handler {
-	return webapi.NewAssign(issuing.Service(base, adapters), base.Now)
+	return overhttp.InTime(webapi.NewAssign(issuing.Service(base, adapters), base.Now))
 }

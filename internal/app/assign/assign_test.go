@@ -35,3 +35,22 @@ func TestItReservesAndMails(t *testing.T) {
 func TestMisconfiguredItNamesEveryProblemOnceAndAnswers500(t *testing.T) {
 	apptest.Misconfigured(t, New, apptest.Issuing, apptest.IssuingChecks, apptest.RefusedOverHTTP)
 }
+
+var assign = apptest.Request(route, `{"profileId":"hq"}`, "holderId", "E-1")
+
+func TestWhenTheTableHangsItAnswersBeforeItsTimeLimit(t *testing.T) {
+	aws := apptest.Start(t)
+	aws.Hang("GetItem")
+	apptest.InTime(t, New(aws.Environment.Get, io.Discard), assign)
+}
+
+func TestWhenTheStoreHeedsNoContextItStillAnswersBeforeItsTimeLimit(t *testing.T) {
+	for _, operation := range []string{"Holder", "Commit"} {
+		t.Run(operation, func(t *testing.T) {
+			outside := apptest.NewOutside()
+			outside.Describe(t)
+			outside.HangStore(t, operation)
+			apptest.InTime(t, handler(apptest.Base(t), outside.Adapters()), assign)
+		})
+	}
+}

@@ -35,6 +35,8 @@ func New(getenv func(string) string, out io.Writer) Handler {
 func handler(base *wiring.Base, adapters issuing.Adapters) Handler {
 	service := issuing.Service(base, adapters)
 	return func(ctx context.Context, event events.EventBridgeEvent) error {
+		ctx, stop := wiring.InTime(ctx)
+		defer stop()
 		if event.DetailType == envelope.WorkDue {
 			work, err := envelope.DueWork(event)
 			if err != nil {

@@ -1,6 +1,7 @@
 package cleanup
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"slices"
@@ -80,5 +81,17 @@ func TestItDoesWhatIsDueWhenTheBusTells(t *testing.T) {
 func TestMisconfiguredItNamesEveryProblemOnceAndFailsEachEvent(t *testing.T) {
 	apptest.Misconfigured(t, New, apptest.Issuing, apptest.IssuingChecks, func(t *testing.T, h Handler) string {
 		return apptest.Refused(t, h(t.Context(), reserved))
+	})
+}
+
+func TestWhenTheTableHangsItEndsBeforeItsTimeLimitAndTheEventIsTriedAgain(t *testing.T) {
+	aws := apptest.Start(t)
+	aws.Hang("GetItem")
+	aws.Hang("Query")
+	handler := New(aws.Environment.Get, io.Discard)
+	apptest.EndsInTime(t, func(ctx context.Context) {
+		if err := handler(ctx, reserved); err == nil {
+			t.Error("the event counts as dealt with")
+		}
 	})
 }

@@ -31,5 +31,5 @@ func handler(base *wiring.Base, store issuance.Store, accounts []string) overhtt
 	service := &issuance.Service{
 		Store: store, Accounts: accounts, Now: base.Now, NewID: base.NewID, Log: base.Log, Count: base.Count,
 	}
-	return webapi.NewDirectory(service, store, accounts, picture.Normalize, base.Now)
+	return overhttp.InTime(webapi.NewDirectory(service, store, accounts, picture.Normalize, base.Now))
 }

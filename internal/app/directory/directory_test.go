@@ -49,3 +49,14 @@ func TestMisconfiguredItNamesEveryProblemOnceAndAnswers500(t *testing.T) {
 	apptest.Misconfigured(t, New, append(apptest.Table, "ACCOUNTS"), []string{"ACCOUNTS", "AWS_ENDPOINT_URL_DYNAMODB"},
 		apptest.RefusedOverHTTP)
 }
+
+func TestWhenTheTableHangsItAnswersBeforeItsTimeLimit(t *testing.T) {
+	for _, operation := range []string{"GetItem", "TransactWriteItems"} {
+		t.Run(operation, func(t *testing.T) {
+			aws := apptest.Start(t)
+			aws.Hang(operation)
+			put := apptest.Request("PUT /v1/profiles/{profileId}", profile, "profileId", "hq")
+			apptest.InTime(t, New(aws.Environment.Get, io.Discard), put)
+		})
+	}
+}

@@ -25,5 +25,5 @@ func New(getenv func(string) string, out io.Writer) overhttp.Handler {
 }
 
 func handler(base *wiring.Base, reader webapi.Reader, accounts []string) overhttp.Handler {
-	return webapi.NewLookup(reader, accounts, base.Now)
+	return overhttp.InTime(webapi.NewLookup(reader, accounts, base.Now))
 }

@@ -32,3 +32,10 @@ func TestMisconfiguredItNamesEveryProblemOnceAndAnswers500(t *testing.T) {
 	apptest.Misconfigured(t, New, append(apptest.Table, "ACCOUNTS"),
 		[]string{"ACCOUNTS", "AWS_ENDPOINT_URL_DYNAMODB"}, apptest.RefusedOverHTTP)
 }
+
+func TestWhenTheTableHangsItAnswersBeforeItsTimeLimit(t *testing.T) {
+	aws := apptest.Start(t)
+	aws.Hang("GetItem")
+	get := apptest.Request("GET /v1/profiles/{profileId}", "", "profileId", "hq")
+	apptest.InTime(t, New(aws.Environment.Get, io.Discard), get)
+}

@@ -32,4 +32,11 @@ func New(getenv func(string) string, out io.Writer) Handler {
 	return handler(bus)
 }
 
-func handler(publisher notify.Publisher) Handler { return notify.Handler(publisher) }
+func handler(publisher notify.Publisher) Handler {
+	publish := notify.Handler(publisher)
+	return func(ctx context.Context, batch events.DynamoDBEvent) (events.DynamoDBEventResponse, error) {
+		ctx, stop := wiring.InTime(ctx)
+		defer stop()
+		return publish(ctx, batch)
+	}
+}

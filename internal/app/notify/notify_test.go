@@ -68,3 +68,15 @@ func TestMisconfiguredItNamesEveryProblemOnceAndFailsEachBatch(t *testing.T) {
 	}
 	apptest.Misconfigured(t, New, apptest.Bus, []string{"AWS_ENDPOINT_URL_EVENTBRIDGE"}, invoke)
 }
+
+func TestWhenTheBusHangsItEndsBeforeItsTimeLimitAndTheBatchIsTriedAgain(t *testing.T) {
+	aws := apptest.Start(t)
+	aws.Hang("PutEvents")
+	handler := New(aws.Environment.Get, io.Discard)
+	apptest.EndsInTime(t, func(ctx context.Context) {
+		response, err := handler(ctx, batch())
+		if err == nil && len(response.BatchItemFailures) == 0 {
+			t.Error("the batch counts as published")
+		}
+	})
+}

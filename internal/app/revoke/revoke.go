@@ -25,5 +25,5 @@ func New(getenv func(string) string, out io.Writer) overhttp.Handler {
 }
 
 func handler(base *wiring.Base, adapters issuing.Adapters) overhttp.Handler {
-	return webapi.NewRevoke(issuing.Service(base, adapters), base.Now)
+	return overhttp.InTime(webapi.NewRevoke(issuing.Service(base, adapters), base.Now))
 }

@@ -34,3 +34,18 @@ func TestItErasesAHolder(t *testing.T) {
 func TestMisconfiguredItNamesEveryProblemOnceAndAnswers500(t *testing.T) {
 	apptest.Misconfigured(t, New, apptest.Issuing, apptest.IssuingChecks, apptest.RefusedOverHTTP)
 }
+
+func TestWhenTheTableHangsItAnswersBeforeItsTimeLimit(t *testing.T) {
+	aws := apptest.Start(t)
+	aws.Hang("GetItem")
+	erase := apptest.Request("DELETE /v1/holders/{holderId}", "", "holderId", "E-1")
+	apptest.InTime(t, New(aws.Environment.Get, io.Discard), erase)
+}
+
+func TestWhenTheStoreHeedsNoContextItStillAnswersBeforeItsTimeLimit(t *testing.T) {
+	outside := apptest.NewOutside()
+	outside.Describe(t)
+	outside.HangStore(t, "Commit")
+	erase := apptest.Request("DELETE /v1/holders/{holderId}", "", "holderId", "E-1")
+	apptest.InTime(t, handler(apptest.Base(t), outside.Adapters()), erase)
+}

@@ -33,5 +33,9 @@ func New(getenv func(string) string, out io.Writer) Handler {
 
 func handler(base *wiring.Base, adapters issuing.Adapters, accounts []string) Handler {
 	service := issuing.Service(base, adapters)
-	return func(ctx context.Context) (issuance.SweepReport, error) { return service.Sweep(ctx, accounts) }
+	return func(ctx context.Context) (issuance.SweepReport, error) {
+		ctx, stop := wiring.InTime(ctx)
+		defer stop()
+		return service.Sweep(ctx, accounts)
+	}
 }

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"context"
 	"io"
 	"strings"
 	"testing"
@@ -44,5 +45,17 @@ func TestMisconfiguredItNamesEveryProblemOnceAndFailsEachTick(t *testing.T) {
 	apptest.Misconfigured(t, New, apptest.Issuing, apptest.IssuingChecks, func(t *testing.T, h Handler) string {
 		_, err := h(t.Context())
 		return apptest.Refused(t, err)
+	})
+}
+
+func TestWhenTheTableHangsItEndsBeforeItsTimeLimit(t *testing.T) {
+	aws := apptest.Start(t)
+	aws.Hang("GetItem")
+	aws.Hang("Query")
+	handler := New(aws.Environment.Get, io.Discard)
+	apptest.EndsInTime(t, func(ctx context.Context) {
+		if _, err := handler(ctx); err == nil {
+			t.Error("the tick counts as swept")
+		}
 	})
 }

@@ -28,5 +28,5 @@ func New(getenv func(string) string, out io.Writer) overhttp.Handler {
 
 func handler(base *wiring.Base, accounts webhook.Accounts, bus webhook.Bus) overhttp.Handler {
 	h := &webhook.Handler{Accounts: accounts, Bus: bus, Count: base.Count, Log: base.Log}
-	return h.Handle
+	return overhttp.InTime(h.Handle)
 }

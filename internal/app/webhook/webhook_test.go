@@ -69,3 +69,13 @@ func TestMisconfiguredItNamesEveryProblemOnceAndAnswers500(t *testing.T) {
 		[]string{"ACCOUNTS", "AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL_SECRETS_MANAGER"},
 		apptest.RefusedOverHTTP)
 }
+
+func TestWhenAnotherServiceHangsItAnswersBeforeItsTimeLimit(t *testing.T) {
+	for _, operation := range []string{"GetSecretValue", "PutEvents"} {
+		t.Run(operation, func(t *testing.T) {
+			aws := apptest.Start(t)
+			aws.Hang(operation)
+			apptest.InTime(t, New(aws.Environment.Get, io.Discard), call(apptest.WebhookSecret))
+		})
+	}
+}
