@@ -92,6 +92,19 @@ type event struct {
 	} `json:"data"`
 }
 
+// when is the time of the event; zero when it has none, and when it has one that could not cross the bus: UTC can lie in
+// the year 10000, which JSON does not write, and all events of the batch would be refused with this one for ever.
+func (e event) when() time.Time {
+	if e.Time == nil {
+		return time.Time{}
+	}
+	at := e.Time.UTC()
+	if at.Year() < 1970 || at.Year() > 9999 {
+		return time.Time{}
+	}
+	return at
+}
+
 // kind describes one type of event: what it is about, what its statuses begin with, and what its resource is called in
 // source.
 type kind struct {
@@ -150,9 +163,7 @@ func read(raw json.RawMessage) (userID string, fact provider.Fact, refused *Reje
 	if word, ok := strings.CutPrefix(e.Data.Status, k.prefix); ok && statuses[word] != "" {
 		fact.Status = statuses[word]
 	}
-	if e.Time != nil {
-		fact.At = e.Time.UTC()
-	}
+	fact.At = e.when()
 	userID = identifier(string(e.Data.UserID))
 	named := map[provider.What][]id{
 		provider.AboutUser:       {e.Data.UserID},

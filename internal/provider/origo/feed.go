@@ -86,8 +86,8 @@ func (c *Client) Feed(ctx context.Context, mark string, since time.Time, atMost 
 			}
 			var e event
 			_ = json.Unmarshal(raw, &e) // what cannot be read is rejected by translate
-			if e.Time != nil {
-				last = e.Time.UTC()
+			if at := e.when(); !at.IsZero() {
+				last = at
 			}
 			k := key(e.ID, raw)
 			all = append(all, told{k, last})
