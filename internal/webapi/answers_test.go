@@ -303,3 +303,24 @@ func TestOneAuditLineForEachRequest(t *testing.T) {
 		t.Error("the key is in the log")
 	}
 }
+
+// In JSON, 28.0 is the same number as 28, and the document asks for an integer.
+func TestAWholeNumberMayBeWrittenWithAPoint(t *testing.T) {
+	w := newWorld(t)
+	for text, want := range map[string]float64{"28.0": 28, "2.8e1": 28, "7": 7} {
+		got := w.put("/v1/profiles/hq",
+			`{"name":"HQ","account":"acme-origo","partNumber":"P","invitationDays":`+text+`}`).at(t, "invitationDays")
+		if got != want {
+			t.Errorf("invitationDays %s is stored as %v", text, got)
+		}
+	}
+}
+
+// The gateway puts U+FFFD in the place of bytes that are not UTF-8.
+func TestAnActorThatIsNotUTF8IsRefused(t *testing.T) {
+	w := settled(t)
+	for _, actor := range []string{"\ufffd", "\x84", "a\u0084"} {
+		w.do(request{method: "DELETE", path: "/v1/profiles/hq", wrong: true,
+			header: map[string]string{"Mobilecred-Actor": actor}}).want(t, 422)
+	}
+}

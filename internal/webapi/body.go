@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"maps"
+	"math"
 	"mime"
 	"regexp"
 	"slices"
@@ -233,20 +234,21 @@ func (o *object) required(name string, into *string, allowed rule) {
 	}
 }
 
+// integer reads a whole number. As in a JSON schema, 28.0 and 2.8e1 are whole numbers.
 func (o *object) integer(name string, into *int, from, to int) {
 	value := o.get(name)
 	if value == nil {
 		return
 	}
 	number, ok := value.(json.Number)
-	n, err := strconv.Atoi(number.String())
+	n, err := strconv.ParseFloat(number.String(), 64)
 	switch {
-	case !ok || err != nil && strings.ContainsAny(number.String(), ".eE"):
-		o.noteField(name, "wrong_type", "Must be a whole number, in digits.")
-	case err != nil || n < from || n > to:
+	case !ok || err == nil && n != math.Trunc(n):
+		o.noteField(name, "wrong_type", "Must be a whole number.")
+	case err != nil || n < float64(from) || n > float64(to):
 		o.noteField(name, "out_of_range", "Must be from "+strconv.Itoa(from)+" to "+strconv.Itoa(to)+".")
 	default:
-		*into = n
+		*into = int(n)
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"image"
 	"image/png"
+	"io"
 	"maps"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -14,11 +16,13 @@ import (
 	"github.com/pb33f/libopenapi"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
+	"github.com/mobilecred/mobilecred/internal/problem"
 	"github.com/mobilecred/mobilecred/internal/webapi/openapi"
 )
 
-// documented lists the operations of the document by route key, each with its scope and its statuses.
-func documented(t *testing.T) (scopes map[string]string, statuses map[string][]string) {
+// documented lists the operations of the document by route key, each with its scope, its statuses, and those of the
+// statuses that are the gateway's alone.
+func documented(t *testing.T) (scopes map[string]string, statuses map[string][]string, gateways map[string]bool) {
 	t.Helper()
 	d, err := libopenapi.NewDocument(openapi.Document)
 	if err != nil {
@@ -28,7 +32,7 @@ func documented(t *testing.T) (scopes map[string]string, statuses map[string][]s
 	if err != nil {
 		t.Fatal(err)
 	}
-	scopes, statuses = map[string]string{}, map[string][]string{}
+	scopes, statuses, gateways = map[string]string{}, map[string][]string{}, map[string]bool{}
 	for path, item := range model.Model.Paths.PathItems.FromOldest() {
 		for method, operation := range item.GetOperations().FromOldest() {
 			key := strings.ToUpper(method) + " " + path
@@ -38,12 +42,14 @@ func documented(t *testing.T) (scopes map[string]string, statuses map[string][]s
 					scopes[key] = strings.Join(names, " ")
 				}
 			}
-			for status := range operation.Responses.Codes.FromOldest() {
+			for status, response := range operation.Responses.Codes.FromOldest() {
 				statuses[key] = append(statuses[key], status)
+				ours := response.Content != nil && response.Content.GetOrZero("application/problem+json") != nil
+				gateways[key+" "+status] = status >= "400" && !ours
 			}
 		}
 	}
-	return scopes, statuses
+	return scopes, statuses, gateways
 }
 
 func TestDocumentIsValid(t *testing.T) {
@@ -55,7 +61,7 @@ func TestDocumentIsValid(t *testing.T) {
 }
 
 func TestDocumentAndTemplateHaveTheSameRoutesAndScopes(t *testing.T) {
-	scopes, _ := documented(t)
+	scopes, _, _ := documented(t)
 	template := map[string]string{}
 	for key, r := range templateRoutes(t) {
 		// The holder's page is for people, not for programs.
@@ -65,6 +71,36 @@ func TestDocumentAndTemplateHaveTheSameRoutesAndScopes(t *testing.T) {
 	}
 	if !maps.Equal(scopes, template) {
 		t.Errorf("document %v\ntemplate %v", scopes, template)
+	}
+}
+
+// What the gateway answers by itself, in its own form, is in the document for every call.
+func TestEveryOperationDeclaresWhatTheGatewayAnswersByItself(t *testing.T) {
+	_, statuses, _ := documented(t)
+	for key := range statuses {
+		method, path, _ := strings.Cut(key, " ")
+		byItself := map[int]string{429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}
+		if strings.Contains(path, "{") {
+			byItself[404] = "Not Found"
+		}
+		if method == "POST" || method == "PUT" {
+			byItself[413] = "Request Entity Too Large"
+		}
+		if !strings.HasPrefix(path, "/v1/webhooks/") {
+			byItself[401], byItself[403] = "Unauthorized", "Forbidden"
+		}
+		url := "https://api.example.com" + strings.NewReplacer("{", "", "}", "").Replace(path)
+		for status, message := range byItself {
+			sent, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer := &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}},
+				Body: io.NopCloser(strings.NewReader(`{"message":"` + message + `"}`))}
+			if ok, errs := document().ValidateHttpResponse(sent, answer); !ok {
+				t.Errorf("%s: the gateway's %d is not in the document: %v", key, status, errs)
+			}
+		}
 	}
 }
 
@@ -168,7 +204,7 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 
 	report := func(status int, secret, body string) {
 		t.Helper()
-		w.do(request{method: "POST", path: "/v1/webhooks/" + account, body: body, wrong: status == 400,
+		w.do(request{method: "POST", path: "/v1/webhooks/" + account, body: body, wrong: status == 400 || status == 413,
 			header: map[string]string{"X-Webhook-Secret": secret,
 				"Content-Type": "application/cloudevents-batch+json"}}).want(t, status)
 	}
@@ -182,6 +218,8 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 	report(413, "s3cret", strings.Repeat(" ", 1<<20+1))
 	w.busFails = errors.New("the bus is unwell")
 	report(503, "s3cret", string(batch))
+	w.busFails = problem.Fault("a mistake of ours")
+	report(500, "s3cret", string(batch))
 
 	// What goes wrong the same way everywhere: the body, the headers, the store, ourselves.
 	for key, r := range w.routes {
@@ -237,11 +275,10 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 		w.Store.Fail = nil
 	}
 
-	_, statuses := documented(t)
+	_, statuses, gateways := documented(t)
 	for key, documented := range statuses {
 		for _, status := range documented {
-			fromGateway := key != "POST /v1/webhooks/{account}" && (status == "401" || status == "403")
-			if !fromGateway && !w.driven[key][int(status[0]-'0')*100+int(status[1]-'0')*10+int(status[2]-'0')] {
+			if !gateways[key+" "+status] && !w.driven[key][int(status[0]-'0')*100+int(status[1]-'0')*10+int(status[2]-'0')] {
 				t.Errorf("%s was not driven to %s", key, status)
 			}
 		}

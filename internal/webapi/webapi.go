@@ -230,9 +230,9 @@ func (c *call) request() (credential.Request, []credential.FieldError) {
 	var wrong []credential.FieldError
 	if claimed, ok := c.header("Mobilecred-Actor"); ok {
 		if !utf8.ValidString(claimed) || utf8.RuneCountInString(claimed) > 128 ||
-			strings.ContainsFunc(claimed, unicode.IsControl) {
+			strings.ContainsFunc(claimed, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }) {
 			wrong = append(wrong, credential.FieldError{Code: "invalid_format",
-				Detail: "Header Mobilecred-Actor: at most 128 characters, no control characters."})
+				Detail: "Header Mobilecred-Actor: at most 128 characters in UTF-8, no control characters."})
 		}
 		r.Actor.Claimed = claimed
 	}
