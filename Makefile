@@ -14,6 +14,8 @@ FUNCTIONS := $(shell sed -n 's/^  \([A-Z][a-z]*Function\):$$/\1/p' template.yaml
 GOARCH ?= arm64
 SOAK ?= 20
 MINUTES ?= 10
+FUZZ_SECONDS ?= 60
+REQUESTS ?= 2000
 
 .PHONY: help
 help: ## List the targets
@@ -33,10 +35,26 @@ test: ## Vet and test everything, race detector on
 	go test -race ./...
 
 .PHONY: verify
-verify: $(VENV)/.installed ## Check template.yaml as AWS would read it (needs Python)
+verify: $(VENV)/.installed ## Check template.yaml as AWS would read it, and the API against its document (needs Python)
 	$(VENV)/bin/cfn-lint template.yaml
 	go vet -tags verify ./internal/deploy
 	go test -tags verify ./internal/deploy -run Expanded -count=1 -v
+	@$(MAKE) contract
+
+.PHONY: contract
+contract: $(VENV)/.installed ## Make REQUESTS (2000) requests from the API's document, valid and wrong, and check the answers
+	@.ci/need go npm java
+	go run ./internal/local/cmd/contract -requests $(REQUESTS) -schemathesis $(VENV)/bin/schemathesis \
+		$(if $(SEED),-seed $(SEED))
+
+.PHONY: fuzz
+fuzz: ## Fuzz each parser for FUZZ_SECONDS (60)
+	@.ci/need go
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z]+' internal | sed 's|/[^/]*:func | |' | sort | \
+	while read -r dir target; do \
+		echo "$$dir $$target"; \
+		go test "./$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s || exit 1; \
+	done
 
 .PHONY: lint
 lint: $(LINTER) $(VENV)/.installed ## Check Go code, go.mod, all text and the shell scripts
@@ -50,12 +68,14 @@ fmt: $(LINTER) ## Format the Go code
 	$(LINTER) fmt
 
 .PHONY: soak
-soak: ## Random traffic on the whole for MINUTES (10) while it is killed; 50 processes on the store; a million steps
+soak: ## Random traffic for MINUTES (10) while all is killed; 100,000 requests; fuzzing; 50 processes; a million steps
 	@.ci/need go npm java
 	go run ./internal/local/cmd/soak -minutes $(MINUTES) $(if $(SEED),-seed $(SEED))
 	go test ./internal/store/dynamo -run TestManyProcesses -count=1 -v -timeout=2h -race.rounds=200 \
 		$(if $(SEED),-race.seed=$(SEED))
 	go test ./internal/issuance -run TestEveryLifeEndsWell -count=1 -v -rapid.checks=2400 -rapid.seed=$(or $(SEED),0)
+	@$(MAKE) fuzz
+	@$(MAKE) contract REQUESTS=100000
 
 .PHONY: repeat
 repeat: ## Run every test SOAK times (20) in random order, for what happens rarely; new lives, every breakage

@@ -34,6 +34,55 @@ var adapters = map[string][]string{
 	"sweep":     {"dynamodb", "provider/origo", "secretsmanager", "sesv2"},
 }
 
+// A function needs time for two attempts at the table, of 1.5 s each, before the second that it keeps for its answer,
+// and has to answer before the gateway gives up.
+func TestEveryFunctionOverHTTPCanAnswerBeforeItsTimeLimitAndTheGateways(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "template.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type function struct {
+		Timeout int `yaml:"Timeout"`
+		Events  map[string]struct {
+			Type string `yaml:"Type"`
+		} `yaml:"Events"`
+	}
+	var template struct {
+		Globals struct {
+			Function function `yaml:"Function"`
+		} `yaml:"Globals"`
+		Resources map[string]struct {
+			Type       string    `yaml:"Type"`
+			Properties yaml.Node `yaml:"Properties"`
+		} `yaml:"Resources"`
+	}
+	if err := yaml.Unmarshal(text, &template); err != nil {
+		t.Fatal(err)
+	}
+	const needed, gateway = 5, 30
+	found := 0
+	for id, r := range template.Resources {
+		if r.Type != "AWS::Serverless::Function" {
+			continue
+		}
+		f := function{Timeout: template.Globals.Function.Timeout}
+		if err := r.Properties.Decode(&f); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		for _, e := range f.Events {
+			if e.Type != "HttpApi" {
+				continue
+			}
+			if found++; f.Timeout < needed || f.Timeout >= gateway {
+				t.Errorf("%s has %d s, want at least %d and less than the gateway's %d", id, f.Timeout, needed, gateway)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no function of the template answers HTTP")
+	}
+}
+
 func TestTheTemplateAndTheDirectoriesNameTheSameFunctions(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "template.yaml"))
 	if err != nil {

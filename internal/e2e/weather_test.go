@@ -248,3 +248,65 @@ func TestBusDown(t *testing.T) {
 	}
 	r.expectNoDeadLetters()
 }
+
+// Whatever hangs, the function answers before its time limit, in a problem document that says when to try again, and
+// nothing is half done.
+func TestWhateverHangsTheAnswerIsTryLater(t *testing.T) {
+	t.Parallel()
+	r := private(t)
+	c := r.assign(r.holder())
+	r.settle()
+	other, of := r.holder(), "/v1/holders/"+c.HolderID
+	event := []byte(`[{"specversion":"1.0","id":"1","type":"com.origo.mi.user","time":"2026-01-01T00:00:00.000Z",
+		"data":{"organization_id":"1003233","userId":"1","status":"USER_UPDATED"}}]`)
+	for _, op := range []string{"read", "transact"} {
+		r.fault(fault{Service: "dynamodb", Op: op, Kind: "timeout", HoldMs: 60_000, Count: 1 << 20})
+	}
+	r.fault(fault{Service: "events", Op: "publish", Kind: "timeout", HoldMs: 60_000, Count: 1 << 20})
+	calls := map[string]func() (answer, error){
+		"lookup": func() (answer, error) { return r.try("GET", of, nil) },
+		"directory": func() (answer, error) {
+			return r.try("PUT", of, m{"firstName": "Ada", "lastName": "King", "email": "king@example.com"})
+		},
+		"assign": func() (answer, error) {
+			return r.try("POST", "/v1/holders/"+other+"/credentials", m{"profileId": "hq"}, "Idempotency-Key", "k")
+		},
+		"revoke": func() (answer, error) { return r.try("DELETE", of+"/credentials/"+c.ID, nil) },
+		"webhook": func() (answer, error) {
+			return r.try("POST", "/v1/webhooks/"+account, event, "Authorization", "", webhookHeader, webhookSecret,
+				"Content-Type", "application/cloudevents-batch+json")
+		},
+	}
+	type answered struct {
+		function string
+		answer
+		err error
+	}
+	answers := make(chan answered, len(calls))
+	for function, call := range calls {
+		go func() {
+			a, err := call()
+			answers <- answered{function, a, err}
+		}()
+	}
+	for range calls {
+		a := <-answers
+		if a.err != nil {
+			t.Fatalf("%s: %v", a.function, a.err)
+		}
+		if a.t = t; a.want(503).code() != "try_later" || a.header.Get("Retry-After") == "" ||
+			a.header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s answers %v %s", a.function, a.header, a.body)
+		}
+	}
+	r.fairWeather()
+	r.fault(fault{Service: "dynamodb", Op: "read", Kind: "timeout", HoldMs: 60_000})
+	if got := r.read(c); got.Stage != "invited" { // one read that hangs is made again in time
+		t.Errorf("%+v", got)
+	}
+	r.post("/v1/holders/"+other+"/credentials", m{"profileId": "hq"}, "Idempotency-Key", "k").want(201)
+	r.advance(time.Minute)
+	r.expectOneInvitation(other)
+	r.expectAgreement()
+	r.expectNoDeadLetters()
+}

@@ -42,6 +42,7 @@ var examplePackages = []string{
 	"./internal/credential", "./internal/observe", "./internal/provider/...", "./internal/issuance",
 	"./internal/store/memory", "./internal/store/storetest",
 	"./internal/webapi", "./internal/webhook", "./internal/notify", "./internal/bus", "./internal/mail/...",
+	"./internal/app/...", "./internal/awsconf",
 }
 
 const simulation = "TestEveryLifeEndsWellInAnyWeather"
