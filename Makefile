@@ -42,7 +42,7 @@ verify: $(VENV)/.installed ## Check template.yaml as AWS would read it, and the 
 	@$(MAKE) contract
 
 .PHONY: contract
-contract: $(VENV)/.installed ## Make REQUESTS (2000) requests from the API's document, valid and wrong, and check the answers
+contract: $(VENV)/.installed ## Make REQUESTS (2000) requests from the API's document, and check the answers
 	@.ci/need go npm java
 	go run ./internal/local/cmd/contract -requests $(REQUESTS) -schemathesis $(VENV)/bin/schemathesis \
 		$(if $(SEED),-seed $(SEED))

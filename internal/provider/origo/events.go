@@ -92,8 +92,8 @@ type event struct {
 	} `json:"data"`
 }
 
-// when is the time of the event; zero when it has none, and when it has one that could not cross the bus: UTC can lie in
-// the year 10000, which JSON does not write, and all events of the batch would be refused with this one for ever.
+// when is the time of the event; zero when it has none, and when it has one that could not cross the bus: in UTC it can
+// lie in the year 10000, which JSON does not write, and all events of the batch would be refused with it for ever.
 func (e event) when() time.Time {
 	if e.Time == nil {
 		return time.Time{}

@@ -25,9 +25,9 @@ type Handler = func(context.Context, events.APIGatewayV2HTTPRequest) (events.API
 const grace = 250 * time.Millisecond
 
 // InTime has a handler answer before its function's time limit. The handler gets a context that ends a second before
-// it, as wiring.InTime says. Should it not answer then, because what it calls does not heed the context, the caller gets
-// the problem document of code try_later, status 503: what is stored stays stored, and the sweep goes on with it. A
-// panic is answered with code internal, status 500.
+// it, as wiring.InTime says. Should it not answer then, because what it calls does not heed the context, the caller
+// gets the problem document of code try_later, status 503: what is stored stays stored, and the sweep goes on with it.
+// A panic is answered with code internal, status 500.
 func InTime(h Handler) Handler {
 	return func(ctx context.Context, req events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
 		ctx, stop := wiring.InTime(ctx)

@@ -47,8 +47,9 @@ const (
 	// A drive of examples per operation makes some 70 requests for each, and as many again for the borders of every
 	// schema; long drives are cut into several, each with a seed of its own.
 	fewest, most = 10, 100
-	// workers is how many requests are under way at a time.
-	workers = 4
+	// A drive waits for each answer before the next request, so that its seed decides all of it; a long one is several
+	// at once, each with a seed of its own.
+	long, atOnce = 10_000, 3
 )
 
 func main() {
@@ -96,15 +97,32 @@ func drive(ctx context.Context, tool string, requests int, seed uint64) error {
 	started := time.Now()
 	fmt.Printf("seed %d: at least %d requests\n", seed, requests)
 	var broken []error
-	for n := seed; count.total() < requests && len(broken) == 0; n++ {
+	drives := 1
+	if requests >= long {
+		drives = atOnce
+	}
+	for n := seed; count.total() < requests && len(broken) == 0; n += uint64(drives) {
 		token, err := get(ctx, run.World+"/token")
 		if err != nil {
 			return err
 		}
-		if err := schemathesis(ctx, tool, dir, front.URL, token, n, examples(requests-count.total())); err != nil {
-			broken = append(broken, fmt.Errorf("with seed %d: %w", n, err))
+		left := (requests - count.total()) / drives
+		ended := make(chan error, drives)
+		for i := range uint64(drives) {
+			go func() {
+				err := schemathesis(ctx, tool, dir, front.URL, token, n+i, examples(left))
+				if err != nil {
+					err = fmt.Errorf("with seed %d: %w", n+i, err)
+				}
+				ended <- err
+			}()
 		}
-		fmt.Printf("seed %d: %d requests after %s\n", n, count.total(), time.Since(started).Round(time.Second))
+		for range drives {
+			if err := <-ended; err != nil {
+				broken = append(broken, err)
+			}
+		}
+		fmt.Printf("%d requests after %s\n", count.total(), time.Since(started).Round(time.Second))
 	}
 	fmt.Printf("%d requests in %s: %s\n", count.total(), time.Since(started).Round(time.Second), count)
 	if bad := count.failures(); len(bad) > 0 {
@@ -145,7 +163,7 @@ func start(ctx context.Context, dir string) (at local.Addresses, stop func(), er
 	go func() { ended <- local.Run(ctx, cfg, func(a local.Addresses) { ready <- a }) }()
 	stop = func() {
 		cancel()
-		<-ended
+		_ = <-ended // how a run ends that was told to end is no news
 		log.SetOutput(os.Stderr)
 		_ = said.Close()
 	}
@@ -167,8 +185,7 @@ func schemathesis(ctx context.Context, tool, dir, api, token string, seed uint64
 	}
 	cmd := exec.CommandContext(ctx, tool, "--config-file", filepath.Join(root, own, "schemathesis.toml"), "run",
 		filepath.Join(root, document), "--url", api, "--header", "Authorization: Bearer "+token,
-		"--seed", strconv.FormatUint(seed, 10), "--max-examples", strconv.Itoa(examples),
-		"--workers", strconv.Itoa(workers), "--no-color")
+		"--seed", strconv.FormatUint(seed, 10), "--max-examples", strconv.Itoa(examples), "--no-color")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "SCHEMATHESIS_HOOKS=hooks", "PYTHONPATH="+filepath.Join(root, own),
 		"PYTHONDONTWRITEBYTECODE=1")
