@@ -44,8 +44,8 @@ const (
 	partNumber = "MID-SUB-CRD_FTPN_1001"
 	// pool is more mobile IDs than a drive can spend.
 	pool = 50_000
-	// A drive of examples per operation makes some 70 requests for each, and as many again for the borders of every
-	// schema; long drives are cut into several, each with a seed of its own.
+	// A drive makes about 50 requests for each example per operation that it is asked for, those for the borders of the
+	// schemas among them; what is more than one drive is cut into several, each with a seed of its own.
 	fewest, most = 10, 100
 	// A drive waits for each answer before the next request, so that its seed decides all of it; a long one is several
 	// at once, each with a seed of its own.
@@ -135,7 +135,7 @@ func drive(ctx context.Context, tool string, requests int, seed uint64) error {
 }
 
 // examples is how many requests to ask for of each operation, for about as many as are left.
-func examples(left int) int { return max(fewest, min(most, left/70)) }
+func examples(left int) int { return max(fewest, min(most, left/50)) }
 
 // start starts a run whose pool lasts. What the run prints is in the directory.
 func start(ctx context.Context, dir string) (at local.Addresses, stop func(), err error) {
