@@ -210,7 +210,8 @@ type Retry struct {
 	At       time.Time `json:"at"`
 	Error    string    `json:"error,omitempty"` // a code, never a provider's text
 	Since    time.Time `json:"since,omitzero"`  // the first refusal
-	// HolderRevision is the revision of the holder that was refused, if the refusal may be over once the holder changes.
+	// HolderRevision is the revision of the holder that was refused, if the refusal may be over once the holder
+	// changes.
 	HolderRevision int64 `json:"holderRevision,omitempty"`
 }
 

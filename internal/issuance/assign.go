@@ -153,8 +153,8 @@ func (s *Service) newCredential(holderID string, p credential.Profile, now time.
 }
 
 // Resend asks for the invitation to be mailed again, with the same code. Refusals: CodeHolderNotFound,
-// CodeCredentialNotFound, CodeInvalidState when the credential is not invited, CodeValidationFailed (R1), CodeTooSoon within a minute of the mail
-// asked for before.
+// CodeCredentialNotFound, CodeInvalidState when the credential is not invited, CodeValidationFailed (R1), CodeTooSoon
+// within a minute of the mail asked for before.
 func (s *Service) Resend(ctx context.Context, cmd credential.Resend) (credential.Result, error) {
 	return s.carryOut(ctx, cmd.Request, cmd.HolderID, func(ch *change) (credential.Credential, error) {
 		holder, c, err := s.credential(ctx, cmd.HolderID, cmd.CredentialID)

@@ -8,8 +8,8 @@ import (
 )
 
 // A credential that was assigned with "wait" does not fail when the provider's pool is empty. It waits in its profile's
-// list of the warning waiting_for_licence, which is in the order of assignment, and the sweep calls the first of them as
-// soon as the pool has something again. Meanwhile nothing overtakes them: what comes free is theirs first.
+// list of the warning waiting_for_licence, which is in the order of assignment, and the sweep calls the first of them
+// as soon as the pool has something again. Meanwhile nothing overtakes them: what comes free is theirs first.
 
 const (
 	// queueLook is how soon a waiting credential asks by itself, should no sweep have called it.

@@ -1,6 +1,7 @@
 package issuance_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,9 +67,18 @@ func (s *simulation) assign() {
 	r := s.Portal
 	r.Route, r.Key = "assign", pick(s.t, "key", []string{"", "", "k1", "k2"})
 	id, profile := s.holderID(), pick(s.t, "profile", []string{"hq", "hq", "annex"})
-	r.PayloadHash = id + profile
+	cmd := credential.Assign{HolderID: id, ProfileID: profile, IfNone: upTo(s.t, "if none", 5) == 5,
+		Wait: upTo(s.t, "wait for a mobile ID", 2) == 2}
+	r.PayloadHash = fmt.Sprint(id, profile, cmd.IfNone, cmd.Wait)
+	cmd.Request = r
 	s.do("assign "+id, func(p *issuance.Service) error {
-		result, err := p.Assign(s.Ctx, credential.Assign{Request: r, HolderID: id, ProfileID: profile})
+		result, err := p.Assign(s.Ctx, cmd)
+		if errors.Is(err, credential.Refuse(credential.CodeAlreadyAssigned, "")) {
+			s.tally.asked(requestRefused)
+		}
+		if err == nil && cmd.IfNone && !result.Replayed {
+			s.alone = append(s.alone, result.Credential)
+		}
 		if err != nil || r.Key == "" {
 			return err
 		}
@@ -77,11 +87,31 @@ func (s *simulation) assign() {
 		if made == "" || made == result.Credential.ID {
 			return nil
 		}
-		if c, err := s.Store.Credential(s.Ctx, id, made); err != nil || c.CreatedAt.Add(6*24*time.Hour).After(s.Now()) {
+		c, err := s.Store.Credential(s.Ctx, id, made)
+		if err == nil && c.Erased { // a key of the person who had this id before
+			return nil
+		}
+		if err != nil || c.CreatedAt.Add(6*24*time.Hour).After(s.Now()) {
 			return fmt.Errorf("key %s made %s, then %s", r.Key, made, result.Credential.ID)
 		}
 		return nil
 	})
+}
+
+// expectOnlyOne: what was assigned to a holder without a live credential of the profile found none.
+func (s *simulation) expectOnlyOne(c credential.Credential) {
+	for _, other := range s.Rows() {
+		isOfBoth := other.HolderID == c.HolderID && other.ProfileID == c.ProfileID
+		if isOfBoth && other.IsLive() && other.CreatedAt.Before(c.CreatedAt) {
+			s.Errorf("%s was assigned to a holder without any, and %s was there before", c.ID, other.ID)
+		}
+	}
+}
+
+// wakeOne is the function cleanup, which the bus tells of work.
+func (s *simulation) wakeOne() {
+	id, account := s.holderID(), s.account()
+	s.do("wake "+id, func(p *issuance.Service) error { return p.Wake(worldtest.InBackground(s.Ctx), id, account) })
 }
 
 func (s *simulation) continueOne() {

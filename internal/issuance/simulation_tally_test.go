@@ -30,11 +30,12 @@ const (
 	cellTransition = "transition"
 	cellWeather    = "switch × event" // counted only
 	cellLasting    = "weather that lasts"
+	cellRequest    = "request"
 )
 
 func newTally() *tally {
 	return &tally{started: time.Now(), counts: map[string]map[string]int{cellVerdict: {}, cellEvent: {}, cellStep: {},
-		cellTransition: {}, cellWeather: {}, cellLasting: {}}}
+		cellTransition: {}, cellWeather: {}, cellLasting: {}, cellRequest: {}}}
 }
 
 func (y *tally) verdict(v worldtest.Verdict, c worldtest.Call) {
@@ -70,6 +71,15 @@ var lasting = []string{
 	weatherSlowOther, weatherNoOthers, weatherByHand, weatherByHandDoubt, weatherByHandOnPhone, weatherByHandLeft,
 	weatherByHandLeftOn, weatherExisting, weatherExistingOther, weatherExistingLeft, weatherExistingBeside,
 }
+
+// What may become of the assignments that ask for more than a credential.
+const (
+	requestRefused = "assignments refused because the holder has one"
+	requestWaits   = "credentials that wait for a mobile ID at the end"
+	requestServed  = "credentials that would have waited and got one"
+)
+
+func (y *tally) asked(cell string) { y.counts[cellRequest][cell]++ }
 
 // met counts a cell of the weather that lasts.
 func (y *tally) met(cell string) { y.counts[cellLasting][cell]++ }
@@ -119,6 +129,12 @@ func (y *tally) endOfLife(s *simulation) {
 	y.lives++
 	y.lastingOf(s)
 	for _, c := range s.Rows() {
+		switch {
+		case c.IsWaiting():
+			y.asked(requestWaits)
+		case c.Wait && c.Mobile != nil:
+			y.asked(requestServed)
+		}
 		entries, err := s.Store.History(s.Ctx, c.HolderID, c.ID)
 		if err != nil {
 			s.Fatal(err)
@@ -182,7 +198,8 @@ var unreachable = map[string]string{
 // the matrix, which is asked itself what each event does in each state. A cell that changes nothing leaves no trace and
 // is not counted.
 func expected() map[string][]string {
-	cells := map[string][]string{cellWeather: nil, cellLasting: lasting}
+	cells := map[string][]string{cellWeather: nil, cellLasting: lasting,
+		cellRequest: {requestRefused, requestWaits, requestServed}}
 	for _, call := range slices.Concat(worldtest.Calls(), worldtest.BudgetCalls()) {
 		for _, v := range append(worldtest.Verdicts(call), kill, stay) {
 			cells[cellVerdict] = append(cells[cellVerdict], verdictCell(v, call))

@@ -52,9 +52,10 @@ type simulation struct {
 	*schedule
 	inbox []callback // on their way to the webhook
 
-	serene   bool              // nothing goes wrong any more
-	keys     map[string]string // Idempotency-Key -> credential
-	untold   map[string]int64  // see noteUntold
+	serene   bool                    // nothing goes wrong any more
+	keys     map[string]string       // Idempotency-Key -> credential
+	alone    []credential.Credential // assigned to a holder without any, and not looked at since
+	untold   map[string]int64        // see noteUntold
 	pictures int
 
 	veryLate   bool                       // requests that timed out may arrive ten minutes later
@@ -159,6 +160,10 @@ func (s *simulation) settle() {
 	defer s.mu.Unlock()
 	s.inbox = append(s.inbox, s.arrived...)
 	s.arrived = nil
+	for _, c := range s.alone {
+		s.expectOnlyOne(c)
+	}
+	s.alone = nil
 }
 
 // calmSweep runs a sweep some time after the last, without anything happening to it.

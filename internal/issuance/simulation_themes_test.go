@@ -156,7 +156,7 @@ func drawTheme(t *rapid.T) theme {
 // next lets one of the things happen that can happen next. What the theme makes likely is listed several times.
 func (s *simulation) next() {
 	actions := []action{
-		{"assign", s.assign}, {"go on", s.continueOne}, {"deliver", s.deliver}, {"wait", s.wait}, {"redeem", s.redeem},
+		{"assign", s.assign}, {"wake", s.wakeOne}, {"go on", s.continueOne}, {"deliver", s.deliver}, {"wait", s.wait}, {"redeem", s.redeem},
 		{"sweep", s.sweepOnce}, {"cancel", s.providerCancels}, {"fetch", s.fetch}, {"remove phone", s.removePhone},
 		{"resend", s.resend},
 		{"replace", s.replace}, {"end", s.endOne}, {"describe", s.describe}, {"picture", s.picture}, {"erase", s.erase},

@@ -163,7 +163,7 @@ func start(ctx context.Context, dir string) (at local.Addresses, stop func(), er
 	go func() { ended <- local.Run(ctx, cfg, func(a local.Addresses) { ready <- a }) }()
 	stop = func() {
 		cancel()
-		_ = <-ended // how a run ends that was told to end is no news
+		<-ended // how a run ends that was told to end is no news
 		log.SetOutput(os.Stderr)
 		_ = said.Close()
 	}
