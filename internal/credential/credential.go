@@ -306,10 +306,12 @@ type Credential struct {
 	Revision  int64     `json:"revision"`
 }
 
-// IsWaiting says whether the credential waits for a mobile ID to come free, and for nothing else.
+// IsWaiting says whether the credential waits for a mobile ID to come free, and for nothing else: one that the provider
+// refuses for a reason of its own, again and again, holds up no other.
 func (c Credential) IsWaiting() bool {
-	isRefused := c.Retry.For == StepIssue && c.Retry.Error != "" && c.Retry.Error != ReasonNoLicenceLeft
-	return c.Waiting && c.IsLive() && c.Reservation != ReservationHeld && !isRefused
+	isRefused := c.Retry.For == StepIssue && c.Retry.Error != ReasonNoLicenceLeft && c.Retry.Attempts > 1 &&
+		!c.Retry.isOfAccount()
+	return c.Waiting && c.IsLive() && c.Reservation == ReservationNone && !isRefused
 }
 
 // Deadline is when the invitation ends: at the earlier of its own deadline and the end of the visit; nil while there is

@@ -166,9 +166,10 @@ func Postpone(r Retry, kind StepKind, h Holder, code string, now time.Time) Retr
 	if kind.concernsHolder() {
 		revision = h.Revision
 	}
-	if r.For != kind || r.HolderRevision != revision {
-		r = Retry{For: kind, HolderRevision: revision}
+	if r.For != kind || r.HolderRevision != 0 && r.HolderRevision != revision {
+		r = Retry{For: kind}
 	}
+	r.HolderRevision = revision
 	if r.Attempts == 0 || r.Since.IsZero() {
 		r.Since = now
 	}

@@ -57,19 +57,27 @@ func (s *Service) carryOut(
 		// The command itself is stored, so it is done; only how far is not known to the caller.
 		s.Log.ErrorContext(ctx, "left to the sweep", "holderId", c.HolderID, "account", c.Account, "error", err)
 	}
-	wasLive := c.IsLive()
+	result, err := s.outcome(ctx, c)
+	if err != nil {
+		// It is stored, and an answer of "try again" would have the portal ask for it twice.
+		s.Log.ErrorContext(ctx, "outcome not read", "holderId", c.HolderID, "credentialId", c.ID, "error", err)
+		result = credential.Result{Credential: c, Holder: credential.Holder{ID: c.HolderID}}
+	}
+	if failed := refusalOf(result.Credential); failed != nil && c.IsLive() {
+		return credential.Result{}, failed
+	}
+	result.Unchanged = unchanged
+	return result, nil
+}
+
+// outcome reads what has become of a credential.
+func (s *Service) outcome(ctx context.Context, c credential.Credential) (credential.Result, error) {
 	h, c, err := s.credential(ctx, c.HolderID, c.ID)
 	if err != nil {
 		return credential.Result{}, err
 	}
 	standing, err := s.standing(ctx, c)
-	if err != nil {
-		return credential.Result{}, err
-	}
-	if failed := refusalOf(c); failed != nil && wasLive {
-		return credential.Result{}, failed
-	}
-	return credential.Result{Credential: c, Holder: h, Standing: standing, Unchanged: unchanged}, nil
+	return credential.Result{Credential: c, Holder: h, Standing: standing}, err
 }
 
 // refusalOf is the error that stands for a failed credential; nil for any other.

@@ -226,11 +226,16 @@ func (s *Service) endVisit(ctx context.Context, h credential.Holder, actor crede
 	e := credential.Event{Kind: credential.EventVisitEnded, Reason: credential.ReasonVisitEnded, Actor: actor}
 	for _, c := range rows {
 		err := s.untilNoConflict(ctx, func() error {
+			newest, err := s.holder(ctx, h.ID)
+			if err != nil || newest.Erasing || !newest.Ended(s.Now()) { // another request has moved the end
+				return err
+			}
 			c, err := s.Store.Credential(ctx, h.ID, c.ID)
 			if err != nil || !c.IsLive() {
 				return err
 			}
 			ch := s.begin()
+			ch.onHolder(newest)
 			ch.wake()
 			if _, err := ch.end(ctx, c, e); err != nil {
 				return err

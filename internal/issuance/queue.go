@@ -2,6 +2,7 @@ package issuance
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
@@ -14,40 +15,46 @@ import (
 const (
 	// queueLook is how soon a waiting credential asks by itself, should no sweep have called it.
 	queueLook = time.Hour
-	// queueCounted is how many waiting credentials are counted; no pool gets more than that back in a minute.
+	// queueCounted is how many waiting credentials are read at a time.
 	queueCounted = 100
 )
 
-// queue lists credentials of a profile that wait for a mobile ID, the first comers first.
-func (s *Service) queue(ctx context.Context, profileID string) ([]credential.Credential, error) {
-	rows, _, err := s.Store.ListCredentials(ctx, credential.Page{
+// queue lists the first credentials of a profile that wait for a mobile ID, the first comers first, and says whether
+// there are more.
+func (s *Service) queue(
+	ctx context.Context, profileID string,
+) (waiting []credential.Credential, more bool, err error) {
+	rows, next, err := s.Store.ListCredentials(ctx, credential.Page{
 		ProfileID: profileID, Warning: credential.WarnWaitingForLicence, Limit: queueCounted,
 	})
-	return rows, err
+	rows = slices.DeleteFunc(rows, func(c credential.Credential) bool { return !c.IsWaiting() })
+	return rows, next != "", err
 }
 
 // leavesThePool says whether a row has to leave what the pool has to the credentials that came before it.
 func (r *run) leavesThePool(ctx context.Context, c credential.Credential) (bool, error) {
-	rows, err := r.queue(ctx, c.ProfileID)
+	waiting, more, err := r.queue(ctx, c.ProfileID)
 	if err != nil {
 		return false, err
 	}
 	before := 0
-	for _, other := range rows {
-		earlier := other.CreatedAt.Before(c.CreatedAt) || other.CreatedAt.Equal(c.CreatedAt) && other.ID < c.ID
-		if other.IsWaiting() && earlier {
+	for _, other := range waiting {
+		if other.CreatedAt.Before(c.CreatedAt) || other.CreatedAt.Equal(c.CreatedAt) && other.ID < c.ID {
 			before++
 		}
 	}
-	if before == 0 {
-		return false, nil
+	if before == 0 || before == len(waiting) && more {
+		return before > 0, nil
 	}
 	p, err := r.connect(ctx)
 	if err != nil {
 		return false, err
 	}
 	stock, err := p.Stock(ctx, c.PartNumber)
-	return err == nil && stock.Available <= before, r.noteAnswer(err)
+	if r.noteAnswer(err) != nil && isTrouble(err) {
+		return false, err
+	}
+	return err == nil && stock.Available <= before, nil
 }
 
 // noLicence is for a row for which the pool has nothing: it waits, or it fails.
@@ -78,20 +85,23 @@ func (sw *sweep) serveQueue(ctx context.Context) (called bool, err error) {
 		if profile.Account != sw.account || isOutOfTime(ctx) {
 			continue
 		}
-		rows, err := sw.queue(ctx, profile.ID)
+		waiting, _, err := sw.queue(ctx, profile.ID)
 		if err != nil {
 			return called, err
 		}
-		if len(rows) == 0 {
+		if len(waiting) == 0 {
 			continue
 		}
 		available, err := sw.readStock(ctx, profile)
 		if err != nil {
 			return called, err
 		}
-		for _, c := range rows[:min(len(rows), available)] {
-			if err := sw.call(ctx, c); err != nil {
-				return called, err
+		for _, c := range waiting[:min(len(waiting), available)] {
+			if err := sw.call(ctx, c); err != nil { // the sweep goes on with what it can
+				sw.Count(MetricPoison)
+				sw.Log.ErrorContext(ctx, "waiting credential not called",
+					"holderId", c.HolderID, "credentialId", c.ID, "error", err)
+				continue
 			}
 			called = true
 		}
@@ -103,7 +113,7 @@ func (sw *sweep) serveQueue(ctx context.Context) (called bool, err error) {
 func (s *Service) call(ctx context.Context, c credential.Credential) error {
 	return s.untilNoConflict(ctx, func() error {
 		newest, err := s.Store.Credential(ctx, c.HolderID, c.ID)
-		if err != nil || !newest.IsWaiting() || newest.Reservation != credential.ReservationNone {
+		if err != nil || !newest.IsWaiting() {
 			return err
 		}
 		newest.Retry = credential.Retry{}

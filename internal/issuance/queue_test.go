@@ -8,6 +8,7 @@ import (
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/issuance"
+	"github.com/mobilecred/mobilecred/internal/provider/origosim"
 	"github.com/mobilecred/mobilecred/internal/worldtest"
 )
 
@@ -161,5 +162,56 @@ func TestAssignIfTheHolderHasNone(t *testing.T) {
 	}
 	_, err = ask(w.Service, "k3")
 	refusedFor(err, faster.Credential)
+	w.CheckCalm()
+}
+
+func TestTroubleOfTheFirstHoldsUpNoOther(t *testing.T) {
+	w := newWorld(t, func(o *worldtest.Options) { o.Pools = map[string]int{part: 1} })
+	before := w.Invited("E-1") // so that the provider has a user for the first
+	_, err := w.End(before, credential.EndDeleted)
+	w.Must(err)
+	w.Pass(time.Minute)
+	taken := w.Invited("E-0")
+	first := assignWaiting(w, "E-1")
+	w.Advance(time.Second)
+	w.PutHolder("E-2")
+	second := assignWaiting(w, "E-2")
+	_, err = w.End(taken, credential.EndDeleted)
+	w.Must(err)
+	w.Break("reserve", "timeout", "before", 1)
+	w.Pass(time.Minute) // the first is called, and in doubt
+	w.Must(w.Sim.MakeUnwell(before.UserID, origosim.Error))
+	for range 10 {
+		w.Pass(time.Minute)
+	}
+	if second = w.Read(second); second.Mobile == nil {
+		t.Errorf("waits for the first, which is in doubt: %+v", second.Retry)
+	}
+	w.Must(w.Sim.MakeUnwell(before.UserID, ""))
+	for range 3 {
+		w.Pass(6 * time.Hour)
+	}
+	expectWarning(w, first, credential.WarnWaitingForLicence, true)
+	w.CheckCalm()
+}
+
+func TestOneFailureCostsNoTurn(t *testing.T) {
+	w, taken := onlyOne(t)
+	w.PutHolder("E-1")
+	first := assignWaiting(w, "E-1")
+	_, err := w.End(taken, credential.EndDeleted)
+	w.Must(err)
+	w.Break("search", "timeout", "before", 1)
+	w.Pass(time.Minute)
+	expectWarning(w, first, credential.WarnWaitingForLicence, true)
+	w.PutHolder("E-3")
+	_, err = w.Service.Assign(w.Ctx, credential.Assign{Request: w.Portal, HolderID: "E-3", ProfileID: "hq"})
+	w.Refusal(err, credential.CodeNoLicenceLeft)
+	for range 3 {
+		w.Pass(time.Minute)
+	}
+	if first = w.Read(first); first.Mobile == nil {
+		t.Errorf("the first still waits: %+v", first.Retry)
+	}
 	w.CheckCalm()
 }

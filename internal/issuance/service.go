@@ -16,7 +16,7 @@ import (
 )
 
 // Service carries out the use cases. All fields are required but Providers and Mailer, which only the use cases that
-// act outside need: Assign, Resend, Replace, End, Erase, Refresh and Sweep.
+// act outside need: Assign, Resend, Replace, End, Erase, Refresh, Wake and Sweep.
 type Service struct {
 	Store     Store
 	Providers provider.Providers

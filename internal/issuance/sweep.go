@@ -350,7 +350,7 @@ func (sw *sweep) readStock(ctx context.Context, profile credential.Profile) (ava
 		sw.Log.WarnContext(ctx, "stock unknown", "account", sw.account, "profileId", profile.ID, "error", err)
 		return 0, nil
 	}
-	if stock.Available < profile.LowStock {
+	if stock.Available < profile.LowStock && !profile.Retired {
 		sw.Count(MetricLowStock)
 	}
 	return stock.Available, sw.Store.PutStock(ctx, credential.Stock{

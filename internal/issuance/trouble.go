@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/mobilecred/mobilecred/internal/credential"
 	"github.com/mobilecred/mobilecred/internal/provider"
@@ -66,11 +67,13 @@ func (r *run) noteTrouble(ctx context.Context, c credential.Credential, step cre
 		if c.Retry.For == step && c.Retry.Error == code {
 			return false
 		}
-		since := c.Retry.Since
-		if c.Retry.For != step || since.IsZero() {
-			since = r.Now()
+		if c.Retry.For != step {
+			c.Retry = credential.Retry{For: step}
 		}
-		c.Retry = credential.Retry{For: step, Attempts: max(c.Retry.Attempts, 1), Error: code, Since: since}
+		if c.Retry.Since.IsZero() {
+			c.Retry.Since = r.Now()
+		}
+		c.Retry.Attempts, c.Retry.At, c.Retry.Error = max(c.Retry.Attempts, 1), time.Time{}, code
 		return true
 	})
 }

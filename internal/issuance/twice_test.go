@@ -136,3 +136,43 @@ func TestAHolderUnderAnErasedHoldersIDStartsClean(t *testing.T) {
 	}
 	w.CheckCalm()
 }
+
+func TestWhatIsStoredIsAnsweredAsDone(t *testing.T) {
+	w := newWorld(t)
+	w.PutHolder("E-1")
+	stored := false
+	w.Store.Fail = func(op string) error {
+		if stored {
+			return worldtest.ErrStore
+		}
+		stored = op == "Commit after"
+		return nil
+	}
+	result, err := w.Service.Assign(w.Ctx, credential.Assign{Request: w.Portal, HolderID: "E-1", ProfileID: "hq"})
+	w.Store.Fail = nil
+	if err != nil || result.Credential.ID == "" || result.Credential.Invitation.Status != credential.InvitationPending {
+		t.Fatalf("%+v, %v", result.Credential, err)
+	}
+	w.Pass(time.Minute)
+	w.Expect(result.Credential, "invited", "")
+	w.CheckCalm()
+}
+
+func TestAHolderOfTwoAccountsIsErased(t *testing.T) {
+	w := newWorld(t, func(o *worldtest.Options) { o.Accounts = append(o.Accounts, "beta") })
+	profile := credential.Profile{ID: "annex", Name: "Annex", Account: "beta", PartNumber: part2, InvitationDays: 7}
+	_, _, err := w.Service.PutProfile(w.Ctx, credential.PutProfile{Request: w.Portal, Profile: profile})
+	w.Must(err)
+	w.Invited("E-1")
+	_, err = w.Service.Assign(w.Ctx, credential.Assign{Request: w.Portal, HolderID: "E-1", ProfileID: "annex"})
+	w.Must(err)
+	w.Break("any", "error", "before", 1) // so that the sweeps have to finish it
+	w.Must(w.Service.Erase(w.Ctx, "E-1", w.Portal))
+	for range 10 {
+		w.Pass(time.Minute)
+	}
+	if h, err := w.Store.Holder(w.Ctx, "E-1"); err == nil {
+		t.Errorf("still there: %+v", h)
+	}
+	w.CheckCalm()
+}

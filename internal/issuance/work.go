@@ -304,11 +304,12 @@ func (r *run) recordEvent(
 	})
 }
 
-// finishErasing forgets the holder when this was the last account with anything left of it; otherwise it adds when to
-// look again.
+// finishErasing forgets the holder when this is the last account with a work item. Otherwise an account that is done
+// gives up its work item, all but the first, which waits for the others: so two that end at once cannot each take the
+// other for the last.
 func (r *run) finishErasing(
 	ctx context.Context, rows []credential.Credential, next *moment,
-) (forgotten bool, err error) {
+) (drop bool, err error) {
 	for _, c := range rows {
 		if err := r.edit(ctx, c, func(c *credential.Credential) bool {
 			isLeft := !c.Erased || c.Invitation.SentTo != "" || c.LookAt != nil
@@ -323,11 +324,16 @@ func (r *run) finishErasing(
 	if err != nil {
 		return false, err
 	}
+	isFirst := true
 	for _, item := range items {
-		if item.Account != r.item.Account && (item.UserID != "" || item.DueAt != nil) {
-			next.add(r.Now().Add(probeWait))
-			return false, nil
-		}
+		isFirst = isFirst && r.item.Account <= item.Account
 	}
-	return true, r.forget(ctx, r.holder.ID)
+	switch {
+	case len(items) <= 1:
+		return true, r.forget(ctx, r.holder.ID)
+	case !isFirst:
+		return true, nil // nothing is left here, and the first account forgets the holder once it is alone
+	}
+	next.add(r.Now().Add(probeWait))
+	return false, nil
 }

@@ -215,7 +215,9 @@ func entryOf(record events.DynamoDBEventRecord) (*bus.Entry, error) {
 func workDue(record events.DynamoDBEventRecord) (*bus.Entry, error) {
 	var is, was credential.WorkItem
 	if err := errors.Join(read(record.Change.NewImage, &is), read(record.Change.OldImage, &was)); err != nil {
-		return nil, fmt.Errorf("not a work item: %w", err)
+		// A wake is a hint, and the sweep comes without it; the history entries behind it must not wait.
+		slog.Error("work item cannot be read", "sequenceNumber", record.Change.SequenceNumber, "error", err)
+		return nil, nil
 	}
 	if is.Wake == nil || was.Wake != nil && was.Wake.Equal(*is.Wake) && was.Added == is.Added {
 		return nil, nil

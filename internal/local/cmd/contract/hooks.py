@@ -11,7 +11,7 @@ import zlib
 import schemathesis
 from schemathesis import GenerationMode
 
-ETAG = re.compile(r'"[1-9][0-9]{0,17}"')
+ETAG = re.compile(r'"[1-9][0-9]{0,18}"')
 LINK = "https://www.example.com/"
 ZONES = ["UTC", "Europe/Zurich", "America/New_York"]
 LOCALES = ["en", "de-CH", "fr"]

@@ -163,7 +163,9 @@ func start(ctx context.Context, dir string) (at local.Addresses, stop func(), er
 	go func() { ended <- local.Run(ctx, cfg, func(a local.Addresses) { ready <- a }) }()
 	stop = func() {
 		cancel()
-		<-ended // how a run ends that was told to end is no news
+		if err := <-ended; err != nil && ctx.Err() == nil {
+			log.Print(err)
+		}
 		log.SetOutput(os.Stderr)
 		_ = said.Close()
 	}
