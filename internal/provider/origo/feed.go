@@ -86,8 +86,11 @@ func (c *Client) Feed(ctx context.Context, mark string, since time.Time, atMost 
 			}
 			var e event
 			_ = json.Unmarshal(raw, &e) // what cannot be read is rejected by translate
-			if at := e.when(); !at.IsZero() {
-				last = at
+			if when := e.when(); !when.IsZero() {
+				last = when
+			}
+			if last.Before(at.from) { // it was not asked for, and must not be reported at each reading
+				last = at.from
 			}
 			k := key(e.ID, raw)
 			all = append(all, told{k, last})
