@@ -53,7 +53,9 @@ func (s *Service) carryOut(
 	if replayed != nil {
 		return *replayed, nil
 	}
-	if _, err := s.work(ctx, c.HolderID, c.Account, r.Actor, false); err != nil {
+	working, stop := endingEarly(ctx)
+	defer stop()
+	if _, err := s.work(working, c.HolderID, c.Account, r.Actor, false); err != nil {
 		// The command itself is stored, so it is done; only how far is not known to the caller.
 		s.Log.ErrorContext(ctx, "left to the sweep", "holderId", c.HolderID, "account", c.Account, "error", err)
 	}
@@ -78,6 +80,19 @@ func (s *Service) outcome(ctx context.Context, c credential.Credential) (credent
 	}
 	standing, err := s.standing(ctx, c)
 	return credential.Result{Credential: c, Holder: h, Standing: standing}, err
+}
+
+// answerReserve is kept free for reading the answer, when the work of a command hangs.
+const answerReserve = 2 * time.Second
+
+// endingEarly returns a context for the work of a command that is stored. It ends before ctx does, so that whatever
+// hangs in the work, there is time to read what has become of the credential: the caller gets that, and not an error.
+func endingEarly(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, end.Add(-answerReserve))
 }
 
 // refusalOf is the error that stands for a failed credential; nil for any other.

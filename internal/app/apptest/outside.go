@@ -23,6 +23,7 @@ type Outside struct {
 	Mailed []mail.Letter
 	Read   []string // the ids of the users read at the provider
 	Down   bool     // the provider gives no access
+	Hangs  bool     // the provider does not answer a request for a reservation
 
 	provider.Provider // what no test here needs
 }
@@ -83,7 +84,11 @@ func (o *Outside) FindUser(context.Context, provider.Person) (provider.User, err
 }
 
 // Reserve implements provider.Provider.
-func (o *Outside) Reserve(context.Context, string, provider.Person, string) (credential.Reserved, error) {
+func (o *Outside) Reserve(ctx context.Context, _ string, _ provider.Person, _ string) (credential.Reserved, error) {
+	if o.Hangs {
+		<-ctx.Done()
+		return credential.Reserved{}, provider.ErrUnavailable
+	}
 	expires := Now.Add(7 * 24 * time.Hour)
 	return credential.Reserved{UserID: "103367", InvitationRef: "1", CredentialRef: "2", Code: "BPEX-LQTC-4E33-QT6N",
 		ExpiresAt: &expires, Mobile: &credential.MobileID{ID: "P:56", Number: "56"}}, o.answer(nil)

@@ -1,11 +1,16 @@
 package assign
 
 import (
+	"context"
 	"io"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/mobilecred/mobilecred/internal/app/apptest"
+	"github.com/mobilecred/mobilecred/internal/app/wiring"
 )
 
 const route = "POST /v1/holders/{holderId}/credentials"
@@ -52,5 +57,23 @@ func TestWhenTheStoreHeedsNoContextItStillAnswersBeforeItsTimeLimit(t *testing.T
 			outside.HangStore(t, operation)
 			apptest.InTime(t, handler(apptest.Base(t), outside.Adapters()), assign)
 		})
+	}
+}
+
+func TestWhenTheProviderHangsTheStoredAssignmentIsTheAnswer(t *testing.T) {
+	outside := apptest.NewOutside()
+	outside.Describe(t)
+	outside.Hangs = true
+	handler := handler(apptest.Base(t), outside.Adapters())
+	limited := func(
+		_ context.Context, req events.APIGatewayV2HTTPRequest,
+	) (events.APIGatewayV2HTTPResponse, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), wiring.Reserve+2*time.Second+apptest.Spare)
+		defer cancel()
+		return handler(ctx, req)
+	}
+	body := apptest.Ask(t, limited, assign, 202, "")
+	if !strings.Contains(body, `"id":"the-id"`) || !strings.Contains(body, `"state":"pending"`) {
+		t.Errorf("answers %s, want the credential, pending at the provider", body)
 	}
 }
