@@ -217,7 +217,7 @@ func wrongCalls(t *testing.T, c, final credential, nameless string) []wrong {
 		{"no such history", "GET", creds + "/none/history", nil, nil, "404 credential_not_found", ""},
 		{"an unknown holder to erase", "DELETE", none, nil, nil, "404 holder_not_found", ""},
 		{"no such route", "GET", "/v1/people", nil, nil, `404 {"message":"Not Found"}`, ""},
-		{"no such method", "PATCH", holder, m{}, nil, `404 {"message":"Not Found"}`, ""},
+		{"no such method", "PATCH", holder + "/picture", m{}, nil, `404 {"message":"Not Found"}`, ""},
 	}
 }
 
