@@ -123,7 +123,7 @@ func TestWhatEndsOneThatWaits(t *testing.T) {
 }
 
 func TestAssignIfTheHolderHasNone(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(o *worldtest.Options) { o.Deaf = true })
 	w.PutHolder("E-1")
 	ask := func(s *issuance.Service, key string) (credential.Result, error) {
 		return s.Assign(w.Ctx, credential.Assign{

@@ -48,7 +48,7 @@ func TestTheSameRequestTwiceAtOnceIsCarriedOutOnce(t *testing.T) {
 	for _, readAfter := range []string{"Holder", "Credential", "Commit"} {
 		for name := range requests(newWorld(t), credential.Credential{}) {
 			t.Run(name+" before "+readAfter, func(t *testing.T) {
-				w := newWorld(t)
+				w := newWorld(t, func(o *worldtest.Options) { o.Deaf = true }) // so that nothing else meets Fail
 				c := w.Invited("E-1")
 				w.Pass(time.Minute)
 				request, other := requests(w, c)[name], w.NewProcess()
@@ -138,7 +138,7 @@ func TestAHolderUnderAnErasedHoldersIDStartsClean(t *testing.T) {
 }
 
 func TestWhatIsStoredIsAnsweredAsDone(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(o *worldtest.Options) { o.Deaf = true })
 	w.PutHolder("E-1")
 	stored := false
 	w.Store.Fail = func(op string) error {
