@@ -270,8 +270,8 @@ func TestTheProjectsOwnTemplateIsInterpreted(t *testing.T) {
 			if f.LogicalID == "SweepFunction" && f.Reserved != want {
 				t.Errorf("ReserveConcurrency %s: %d sweeps at a time, want %d", reserve, f.Reserved, want)
 			}
-			if f.LogicalID == "NotifyFunction" && (len(f.Streams) != 1 || len(f.Streams[0].Filters) != 1) {
-				t.Errorf("notify has the streams %+v, want one with one filter", f.Streams)
+			if f.LogicalID == "NotifyFunction" && (len(f.Streams) != 1 || len(f.Streams[0].Filters) != 2) {
+				t.Errorf("notify has the streams %+v, want one with two filters", f.Streams)
 			}
 		}
 	}
