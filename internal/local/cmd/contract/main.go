@@ -106,7 +106,8 @@ func drive(ctx context.Context, tool string, requests int, seed uint64) error {
 		if err != nil {
 			return err
 		}
-		left := (requests - count.total()) / drives
+		before := count.total()
+		left := (requests - before) / drives
 		ended := make(chan error, drives)
 		for i := range uint64(drives) {
 			go func() {
@@ -123,6 +124,9 @@ func drive(ctx context.Context, tool string, requests int, seed uint64) error {
 			}
 		}
 		fmt.Printf("%d requests after %s\n", count.total(), time.Since(started).Round(time.Second))
+		if count.total() == before && len(broken) == 0 {
+			broken = append(broken, fmt.Errorf("the drives of seed %d made no request", n))
+		}
 	}
 	fmt.Printf("%d requests in %s: %s\n", count.total(), time.Since(started).Round(time.Second), count)
 	if bad := count.failures(); len(bad) > 0 {
@@ -216,15 +220,25 @@ func (c *counter) front(api string) (*httptest.Server, error) {
 			r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host
 		},
 		ModifyResponse: func(r *http.Response) error {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if c.statuses[r.StatusCode]++; r.StatusCode >= 500 {
-				c.failed = append(c.failed, fmt.Sprintf("%d %s %s", r.StatusCode, r.Request.Method, r.Request.URL.Path))
-			}
+			c.answered(r.StatusCode, r.Request)
 			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, _ error) {
+			if r.Context().Err() == nil { // no answer came, and the caller still waits for one
+				c.answered(http.StatusBadGateway, r)
+			}
+			w.WriteHeader(http.StatusBadGateway)
 		},
 	}
 	return httptest.NewServer(proxy), nil
+}
+
+func (c *counter) answered(status int, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.statuses[status]++; status >= 500 {
+		c.failed = append(c.failed, fmt.Sprintf("%d %s %s", status, r.Method, r.URL.Path))
+	}
 }
 
 func (c *counter) total() (n int) {
