@@ -45,7 +45,7 @@ verify: $(VENV)/.installed ## Check template.yaml as AWS would read it, and the 
 contract: $(VENV)/.installed ## Make REQUESTS (2000) requests from the API's document, and check the answers
 	@.ci/need go npm java
 	go run ./internal/local/cmd/contract -requests $(REQUESTS) -schemathesis $(VENV)/bin/schemathesis \
-		$(if $(SEED),-seed $(SEED))
+		-seed $(or $(SEED),7)
 
 .PHONY: fuzz
 fuzz: ## Fuzz each parser for FUZZ_SECONDS (60)
@@ -75,7 +75,7 @@ soak: ## Random traffic for MINUTES (10) while all is killed; 100,000 requests; 
 		$(if $(SEED),-race.seed=$(SEED))
 	go test ./internal/issuance -run TestEveryLifeEndsWell -count=1 -v -rapid.checks=2400 -rapid.seed=$(or $(SEED),0)
 	@$(MAKE) fuzz
-	@$(MAKE) contract REQUESTS=100000
+	@$(MAKE) contract REQUESTS=100000 SEED=$(or $(SEED),0)
 
 .PHONY: repeat
 repeat: ## Run every test SOAK times (20) in random order, for what happens rarely; new lives, every breakage
