@@ -211,6 +211,26 @@ func TestAMobileIDThatAStrangerGetsWhileTheAnswerIsUnderWay(t *testing.T) {
 	w.CheckCalm()
 }
 
+func TestAStrayThatAnotherCredentialHasIsNotReleased(t *testing.T) {
+	w := newWorld(t, func(o *worldtest.Options) { o.Deaf = true })
+	first, second := w.Invited("E-1"), w.Assign("E-1")
+	second = w.Read(second)
+	second.Strays = []credential.Reserved{first.Reserved()} // as a process whose claim ran out may have noted it
+	second.Revision++
+	w.Must(w.Store.Commit(w.Ctx, credential.Change{
+		At: w.Now(), Credentials: []credential.Credential{second},
+		Touch: []credential.Touch{{HolderID: "E-1", Account: account}},
+	}))
+	for range 3 {
+		w.Pass(time.Minute)
+	}
+	w.Expect(first, "invited", "")
+	if second = w.Read(second); len(second.Strays) != 0 {
+		t.Errorf("still to be released: %+v", second.Strays)
+	}
+	w.CheckCalm()
+}
+
 func TestAMobileIDThatAnotherHolderIsSeenWithIsLost(t *testing.T) {
 	w := newWorld(t, func(o *worldtest.Options) { o.Deaf = true })
 	c, other := w.Invited("E-1"), w.Invited("E-2")
