@@ -26,16 +26,14 @@ func names(ref, mobileID string, r credential.Reserved) bool {
 
 // Credential finds the credential of a reservation in its user. One that is listed under the reservation's reference
 // comes before one of the same mobile ID. The latter is the reservation's only as long as it may have been issued,
-// under a new reference: where the invitation is listed and was not redeemed, a mobile ID on no phone was reserved
-// anew, by another.
+// under a new reference: where the invitation is listed and was not redeemed, the mobile ID was reserved anew, by
+// another.
 func (u User) Credential(r credential.Reserved) (Credential, bool) {
 	i := slices.IndexFunc(u.Credentials, func(k Credential) bool { return k.ID != "" && k.ID == r.CredentialRef })
 	status := u.InvitationStatus(r.InvitationRef)
 	mayBeIssued := status == InvitationAccepted || status == ""
-	if i < 0 {
-		i = slices.IndexFunc(u.Credentials, func(k Credential) bool {
-			return k.Is(r) && (mayBeIssued || r.CredentialRef == "" || k.Device != nil || k.Issuing)
-		})
+	if i < 0 && (mayBeIssued || r.CredentialRef == "") {
+		i = slices.IndexFunc(u.Credentials, func(k Credential) bool { return k.Is(r) })
 	}
 	if i < 0 {
 		return Credential{}, false
