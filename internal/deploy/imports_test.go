@@ -52,7 +52,7 @@ var workshop = []string{
 	"internal/provider/origosim", "internal/provider/origosim/...",
 	"internal/samlocal", "internal/samlocal/...",
 	"internal/store/memory", "internal/store/storetest",
-	"internal/webapi/openapi",
+	"internal/webapi/fuzz", "internal/webapi/openapi",
 	"internal/worldtest", "internal/worldtest/...",
 }
 

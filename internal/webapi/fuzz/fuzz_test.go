@@ -1,4 +1,4 @@
-package webapi_test
+package fuzz
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata"
 	"unicode"
 	"unicode/utf8"
 
@@ -23,6 +24,8 @@ import (
 	"github.com/mobilecred/mobilecred/internal/store/memory"
 	"github.com/mobilecred/mobilecred/internal/webapi"
 )
+
+const account = "acme-origo"
 
 // taker takes every command and remembers the last of each kind: what it is given has passed all checks of requests.
 type taker struct {
