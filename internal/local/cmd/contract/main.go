@@ -167,8 +167,8 @@ func start(ctx context.Context, dir string) (at local.Addresses, stop func(), er
 	go func() { ended <- local.Run(ctx, cfg, func(a local.Addresses) { ready <- a }) }()
 	stop = func() {
 		cancel()
-		if err := <-ended; err != nil && ctx.Err() == nil {
-			log.Print(err)
+		if err := <-ended; err != nil {
+			fmt.Fprintln(said, err)
 		}
 		log.SetOutput(os.Stderr)
 		_ = said.Close()
