@@ -284,3 +284,34 @@ func TestEveryOperationIsDrivenToEveryStatusOfTheDocument(t *testing.T) {
 		}
 	}
 }
+
+// What the document says of a header and what the code does with it are the same.
+func TestTheCodeRefusesTheHeadersThatTheDocumentRefuses(t *testing.T) {
+	w := settled(t)
+	for header, values := range map[string][]string{
+		"If-Match": {`"1"`, `"12"`, `"0"`, `"01"`, `1`, `*`, `W/"1"`, `"1", "2"`, `"-1"`, `"+1"`, `""`, `"x"`},
+		"Mobilecred-Actor": {"ada", "ä", "a b", strings.Repeat("ä", 128), strings.Repeat("a", 129), "a\tb", "a\u0085",
+			"\ufffd"},
+		"Idempotency-Key": {"k", strings.Repeat("k", 255), strings.Repeat("k", 256), "ä", "a\tb", "a b"},
+	} {
+		for _, value := range values {
+			r := request{method: "PUT", path: "/v1/holders/E-1", body: ada, header: map[string]string{header: value},
+				wrong: true}
+			if header == "Idempotency-Key" {
+				r.method, r.path, r.body = "POST", "/v1/holders/E-1/credentials", m{}
+			}
+			sent, err := http.NewRequestWithContext(t.Context(), r.method, "https://api.example.com"+r.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _ := encode(t, r.body)
+			sent.Body = io.NopCloser(bytes.NewReader(text))
+			sent.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer token"},
+				http.CanonicalHeaderKey(header): {value}}
+			isDocumented, _ := document().ValidateHttpRequestSync(sent)
+			if status := w.do(r).status; isDocumented != (status != 422) {
+				t.Errorf("%s: %q is answered %d, and in the document: %v", header, value, status, isDocumented)
+			}
+		}
+	}
+}
