@@ -32,8 +32,9 @@ type Holder struct {
 	CreatedAt   time.Time  `json:"createdAt"`
 	UpdatedAt   time.Time  `json:"updatedAt"`
 	Revision    int64      `json:"revision"`
-	// Assigned counts the credentials that the holder was assigned. An assignment raises it and leaves the revision, so
-	// that a change of the holder which was decided without seeing the new credential conflicts.
+	// Assigned counts the changes of credentials that rest on the holder as it was read: assignments, and the ends of a
+	// visit. They raise it and leave the revision, so that a change of the holder which was decided without seeing them
+	// conflicts.
 	Assigned int64 `json:"assigned,omitempty"`
 }
 

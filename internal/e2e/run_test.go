@@ -2,11 +2,8 @@ package e2e
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mobilecred/mobilecred/internal/local"
 	"github.com/mobilecred/mobilecred/internal/samlocal/child"
 )
 
@@ -148,11 +146,13 @@ func (p *process) start() error {
 	for attempt := 0; ; attempt++ {
 		choose := p.ports == nil
 		if choose {
-			ports, err := freePorts("PORT", "WORLD_PORT", "DYNAMODB_PORT", "ORIGO_PORT")
+			ports, err := local.FreePorts(4)
 			if err != nil {
 				return err
 			}
-			p.ports = ports
+			p.ports = map[string]int{
+				"PORT": ports[0], "WORLD_PORT": ports[1], "DYNAMODB_PORT": ports[2], "ORIGO_PORT": ports[3],
+			}
 		}
 		err := p.startOnce()
 		if err == nil {
@@ -280,27 +280,6 @@ func (r *run) waitUntilGone() {
 			r.t.Fatalf("left behind: %s", strings.Join(left, "\n"))
 		}
 	}
-}
-
-// freePorts picks ports below the range from which the kernel gives ports to outgoing connections: one from that range
-// could be in use by another process's connection when a killed run starts again.
-func freePorts(names ...string) (map[string]int, error) {
-	ports := map[string]int{}
-	for _, name := range names {
-		var l net.Listener
-		err := errors.New("never tried")
-		for range 20 {
-			if l, err = net.Listen("tcp", ":"+strconv.Itoa(20_000+rand.IntN(12_000))); err == nil {
-				break
-			}
-		}
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		ports[name] = l.Addr().(*net.TCPAddr).Port
-	}
-	return ports, nil
 }
 
 // output keeps what a run prints.

@@ -12,10 +12,9 @@ import (
 
 // Assign gives a holder a new credential and sends the invitation. The result's invitation is sent, or still pending
 // when the provider or the mail has to be tried again, or when it waits for a mobile ID: the sweep goes on from there.
-// Refusals: CodeAlreadyAssigned (IfNone), CodeHolderNotFound,
-// CodeHolderBeingErased, CodeValidationFailed (R1), CodeProfileNotFound, CodeProfileRequired (R2), CodeInvalidState
-// (retired profile, visit over), CodeNoLicenceLeft and CodeEmailInUse (both with the failed credential's id),
-// CodeIdempotencyKeyReused.
+// Refusals: CodeAlreadyAssigned (IfNone), CodeHolderNotFound, CodeHolderBeingErased, CodeValidationFailed (R1),
+// CodeProfileNotFound, CodeProfileRequired (R2), CodeInvalidState (retired profile, visit over), CodeNoLicenceLeft and
+// CodeEmailInUse (both with the failed credential's id), CodeIdempotencyKeyReused.
 func (s *Service) Assign(ctx context.Context, cmd credential.Assign) (credential.Result, error) {
 	return s.carryOut(ctx, cmd.Request, cmd.HolderID, func(ch *change) (c credential.Credential, err error) {
 		holder, err := s.assignee(ctx, cmd, ch)
@@ -87,16 +86,18 @@ func (s *Service) assignee(ctx context.Context, cmd credential.Assign, ch *chang
 			}
 		}
 	}
-	return holder, isComplete(holder, pointer)
+	return holder, refuseIncomplete(holder, pointer, neededToInvite)
 }
 
-// isComplete refuses a holder without what an invitation needs (R1). pointer leads to the holder in the request's body.
-func isComplete(holder credential.Holder, pointer string) error {
+const neededToInvite = "A holder needs first name, last name and e-mail to be invited."
+
+// refuseIncomplete refuses a holder without what a credential needs (R1), for a reason in one sentence. pointer leads
+// to the holder in the request's body.
+func refuseIncomplete(holder credential.Holder, pointer, reason string) error {
 	var missing []credential.FieldError
 	for _, name := range holder.Missing() {
 		missing = append(missing, credential.FieldError{
-			Pointer: pointer + "/" + name, Code: "required",
-			Detail: "A holder needs first name, last name and e-mail to be invited.",
+			Pointer: pointer + "/" + name, Code: "required", Detail: reason,
 		})
 	}
 	if missing != nil {
@@ -168,7 +169,7 @@ func (s *Service) Resend(ctx context.Context, cmd credential.Resend) (credential
 		if deadline := c.Deadline(holder); deadline != nil && !ch.at().Before(*deadline) {
 			return c, credential.Refuse(credential.CodeInvalidState, "The invitation has expired.")
 		}
-		if err := isComplete(holder, ""); err != nil {
+		if err := refuseIncomplete(holder, "", neededToInvite); err != nil {
 			return c, err
 		}
 		if wait := c.Invitation.AskedAt.Add(time.Minute).Sub(ch.at()); wait > 0 {

@@ -57,8 +57,8 @@ func (ch *change) holder(h credential.Holder) credential.Holder {
 	return h
 }
 
-// onHolder makes the change, which assigns a credential, depend on the holder as it was read. A change of the holder
-// that was decided before it conflicts.
+// onHolder makes the change, which assigns a credential or ends a visit, depend on the holder as it was read. A change
+// of the holder that was decided before it conflicts.
 func (ch *change) onHolder(h credential.Holder) {
 	ch.written.HolderAt, ch.written.HolderRevision = h.ID, h.Revision
 }

@@ -199,22 +199,15 @@ func (s *Service) describe(
 // completeWhileLive refuses a holder that lacks what its live credentials need (R1). The credentials are read after the
 // holder was: an assignment that comes between the two makes the change of the holder conflict.
 func (s *Service) completeWhileLive(ctx context.Context, h credential.Holder) error {
-	missing := h.Missing()
-	if missing == nil {
+	refusal := refuseIncomplete(h, "", "The holder has live credentials, which need first name, last name and e-mail.")
+	if refusal == nil {
 		return nil
 	}
 	rows, err := s.Store.Credentials(ctx, h.ID)
 	if err != nil || !slices.ContainsFunc(rows, credential.Credential.IsLive) {
 		return err
 	}
-	var fields []credential.FieldError
-	for _, name := range missing {
-		fields = append(fields, credential.FieldError{
-			Pointer: "/" + name, Code: "required",
-			Detail: "The holder has live credentials, which need first name, last name and e-mail.",
-		})
-	}
-	return credential.Invalid(fields...)
+	return refusal
 }
 
 // endVisit ends every live credential of a visitor whose time is over.

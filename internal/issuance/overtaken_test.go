@@ -288,3 +288,25 @@ func TestAUserCreatedAfterTheClaimRanOutIsErased(t *testing.T) {
 		t.Errorf("at the provider after the erasure: %s", got)
 	}
 }
+
+func TestAVisitThatIsMadeLongerMeanwhileGoesOn(t *testing.T) {
+	w := newWorld(t, func(o *worldtest.Options) { o.Deaf = true })
+	visitor := func(until time.Time) func(*credential.Holder) {
+		return func(h *credential.Holder) { h.Kind, h.ValidUntil = credential.Visitor, &until }
+	}
+	w.PutHolder("V-1", visitor(w.Now().Add(time.Hour)))
+	c := w.Assign("V-1")
+	w.Store.Fail = func(op string) error {
+		if op == "Credential" { // the visit was set to the past, and what it ends is being decided
+			w.Store.Fail = nil
+			w.PutHolder("V-1", visitor(w.Now().Add(8*time.Hour)))
+		}
+		return nil
+	}
+	w.PutHolder("V-1", visitor(w.Now().Add(-time.Minute)))
+	if w.Store.Fail != nil {
+		t.Fatal("no credential was looked at")
+	}
+	w.Expect(c, "invited", "")
+	w.CheckCalm()
+}

@@ -126,10 +126,7 @@ func (r *run) noteEmpty(ctx context.Context, c credential.Credential) error {
 	if err != nil {
 		return err
 	}
-	if profile.LowStock > 0 {
-		r.Count(MetricLowStock)
-	}
-	return r.Store.PutStock(ctx, credential.Stock{Account: c.Account, PartNumber: c.PartNumber, AsOf: r.Now()})
+	return r.noteStock(ctx, profile, 0)
 }
 
 // withdrawDoubt ends a doubt that turned out to stand for nothing.

@@ -340,7 +340,6 @@ func (sw *sweep) refreshStock(ctx context.Context, profile credential.Profile) e
 // readStock asks the provider for the stock of a profile's part number and keeps it. available is 0 when the provider
 // does not say; an error is the store's.
 func (sw *sweep) readStock(ctx context.Context, profile credential.Profile) (available int, err error) {
-	now := sw.Now()
 	p, err := sw.Providers.Provider(ctx, sw.account)
 	if err != nil {
 		return 0, nil // said when the feed was to be read
@@ -350,10 +349,15 @@ func (sw *sweep) readStock(ctx context.Context, profile credential.Profile) (ava
 		sw.Log.WarnContext(ctx, "stock unknown", "account", sw.account, "profileId", profile.ID, "error", err)
 		return 0, nil
 	}
-	if stock.Available < profile.LowStock && !profile.Retired {
-		sw.Count(MetricLowStock)
+	return stock.Available, sw.noteStock(ctx, profile, stock.Available)
+}
+
+// noteStock keeps what the provider has left of a profile's part number, and reports when it is little.
+func (s *Service) noteStock(ctx context.Context, profile credential.Profile, available int) error {
+	if available < profile.LowStock && !profile.Retired {
+		s.Count(MetricLowStock)
 	}
-	return stock.Available, sw.Store.PutStock(ctx, credential.Stock{
-		Account: sw.account, PartNumber: profile.PartNumber, Available: stock.Available, AsOf: now,
+	return s.Store.PutStock(ctx, credential.Stock{
+		Account: profile.Account, PartNumber: profile.PartNumber, Available: available, AsOf: s.Now(),
 	})
 }

@@ -3,14 +3,12 @@ package worldtest
 import (
 	"context"
 	"errors"
-	"time"
+
+	"github.com/mobilecred/mobilecred/internal/provider/accounts/clients"
 )
 
 // BudgetWindow is the period over which the service counts its calls of an account.
-const BudgetWindow = 5 * time.Minute
-
-// backgroundShare is how much of a budget is for calls that no portal waits for, in per cent.
-const backgroundShare = 70
+const BudgetWindow = clients.Window
 
 // budgetWrite is the call by which the store counts a call of the provider.
 const budgetWrite = "Spend"
@@ -70,7 +68,7 @@ func (b budget) Take(ctx context.Context) error {
 		return nil
 	}
 	if isBackground {
-		limit = limit * backgroundShare / 100
+		limit = limit * int(clients.Background) / 100
 	}
 	ok, err := w.Store.Spend(ctx, b.account, w.Now().Truncate(BudgetWindow), limit)
 	if err != nil {

@@ -168,7 +168,7 @@ func (t *transaction) putHolder(h *credential.Holder) {
 		item{":read": number(h.Revision - 1), ":assigned": number(h.Assigned)})
 }
 
-// assignTo counts an assignment at a holder that has a revision; 0 stands for any.
+// assignTo counts a change that rests on a holder which has a revision; 0 stands for any.
 func (t *transaction) assignTo(holderID string, revision int64) {
 	const update = "ADD #assigned :one"
 	condition := "attribute_exists(#pk) AND (attribute_not_exists(#erasing) OR #erasing = :false)"

@@ -18,7 +18,6 @@ import (
 	"log"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -148,11 +147,13 @@ func start(ctx context.Context, dir string) (at local.Addresses, stop func(), er
 		return at, nil, err
 	}
 	log.SetOutput(said)
-	cfg := local.Config{Root: ".", Dir: filepath.Join(dir, "local"), Parameters: local.Parameters(), Out: said}
-	for _, port := range []*int{&cfg.Port, &cfg.WorldPort, &cfg.OrigoPort, &cfg.DynamoDBPort} {
-		if *port, err = freePort(); err != nil {
-			return at, nil, err
-		}
+	ports, err := local.FreePorts(4)
+	if err != nil {
+		return at, nil, err
+	}
+	cfg := local.Config{
+		Root: ".", Dir: filepath.Join(dir, "local"), Parameters: local.Parameters(), Out: said,
+		Port: ports[0], WorldPort: ports[1], OrigoPort: ports[2], DynamoDBPort: ports[3],
 	}
 	cfg.Seed = func(_ context.Context, s *local.Seeder) error {
 		err := s.Provider.Seed(origosim.SeedPartNumber{PartNumber: partNumber, FriendlyName: "HQ", Format: "H10301",
@@ -300,16 +301,4 @@ func call(ctx context.Context, method, url string) (string, error) {
 		err = fmt.Errorf("%s %s: %d %s", method, url, res.StatusCode, body)
 	}
 	return string(body), err
-}
-
-// freePort picks a port below the range from which the kernel gives ports to outgoing connections.
-func freePort() (port int, err error) {
-	for range 20 {
-		var l net.Listener
-		if l, err = net.Listen("tcp", ":"+strconv.Itoa(20_000+rand.IntN(12_000))); err == nil {
-			defer l.Close()
-			return l.Addr().(*net.TCPAddr).Port, nil
-		}
-	}
-	return 0, err
 }

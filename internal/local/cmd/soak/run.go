@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mobilecred/mobilecred/internal/local"
 	"github.com/mobilecred/mobilecred/internal/samlocal/child"
 	"github.com/mobilecred/mobilecred/internal/samlocal/dynamodb"
 )
@@ -49,25 +49,12 @@ func newRun(ctx context.Context) (*run, error) {
 	}
 	r := &run{ctx: ctx, dir: dir, http: &http.Client{Timeout: 40 * time.Second,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 2 * workers}}}
-	for _, port := range []*int{&r.port, &r.world, &r.origo, &r.engine} {
-		if *port, err = freePort(); err != nil {
-			return nil, err
-		}
+	ports, err := local.FreePorts(4)
+	if err != nil {
+		return nil, err
 	}
+	r.port, r.world, r.origo, r.engine = ports[0], ports[1], ports[2], ports[3]
 	return r, nil
-}
-
-// freePort picks a port below the range from which the kernel gives ports to outgoing connections: one from that range
-// could be in use by a connection when a killed process starts again.
-func freePort() (port int, err error) {
-	for range 20 {
-		var l net.Listener
-		if l, err = net.Listen("tcp", ":"+strconv.Itoa(20_000+rand.IntN(12_000))); err == nil {
-			defer l.Close()
-			return l.Addr().(*net.TCPAddr).Port, nil
-		}
-	}
-	return 0, err
 }
 
 // startAll starts the database and the run.

@@ -19,9 +19,9 @@ import (
 	"github.com/mobilecred/mobilecred/internal/provider/origo"
 )
 
-// window is the period over which HID counts calls (doc.origo.hidglobal.com, API usage limits). HID counts by source
+// Window is the period over which HID counts calls (doc.origo.hidglobal.com, API usage limits). HID counts by source
 // address, so all functions share the budget of an account.
-const window = 5 * time.Minute
+const Window = 5 * time.Minute
 
 // Share is how much of an account's budget may be spent, in per cent.
 type Share int
@@ -124,7 +124,7 @@ type limiter struct {
 
 // Take implements origo.Limiter. When the call cannot be counted, it must not be made.
 func (l limiter) Take(ctx context.Context) error {
-	ok, err := l.budget.Spend(ctx, l.account, l.now().UTC().Truncate(window), l.limit)
+	ok, err := l.budget.Spend(ctx, l.account, l.now().UTC().Truncate(Window), l.limit)
 	if err == nil && !ok {
 		err = errors.New("the budget of this window is spent")
 	}
