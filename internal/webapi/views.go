@@ -161,6 +161,9 @@ func viewCredential(
 	c credential.Credential, h credential.Holder, standing credential.Standing, now time.Time,
 ) credentialView {
 	state, lastError := credential.Sync(c, h, now)
+	if lastError == "" && state != credential.SyncSynced && standing.Outage.IsOpen() {
+		lastError = standing.Outage.Reason // what waits for the account alone was never tried
+	}
 	v := credentialView{
 		ID: c.ID, HolderID: c.HolderID, ProfileID: c.ProfileID, Name: c.Name(),
 		Status: c.Status, StatusReason: orNull(c.Reason), Stage: orNull(c.Stage),

@@ -47,8 +47,12 @@ func TestTroubleOfTheAccountIsShownOnWhatWaitsForIt(t *testing.T) {
 	done := w.assigned()
 	w.Must(w.Store.SetOutage(w.Ctx, account, credential.Outage{}.Open(credential.TroubleAccessDenied, w.Now())))
 	path := w.post("/v1/holders/E-1/credentials", m{}).want(t, 202).header["Location"]
-	if got := codes(t, w.get(path)); got != "provider_unreachable" {
+	waiting := w.get(path)
+	if got := codes(t, waiting); got != "provider_unreachable" {
 		t.Errorf("warnings %q", got)
+	}
+	if got := waiting.at(t, "provider.lastError"); got != credential.TroubleAccessDenied {
+		t.Errorf("lastError %v", got)
 	}
 	if got := codes(t, w.get(done)); got != "" {
 		t.Errorf("warnings %q of what waits for nothing", got)
